@@ -1,0 +1,1 @@
+//! Where a request goes, when it is tried again, and when it is given up.

@@ -1,0 +1,24 @@
+//! The mesh's nouns as plain, validated data. A value that exists is valid; this crate knows no I/O and no clock.
+//!
+//! Start at [`service::Destination`], which is everything a caller must know about one service, and at
+//! [`snapshot::Snapshot`], which is everything one sidecar knows.
+
+pub mod endpoint;
+pub mod field;
+pub mod filter;
+pub mod name;
+pub mod pattern;
+pub mod resilience;
+pub mod route;
+pub mod service;
+pub mod snapshot;
+pub mod spiffe;
+pub mod workload;
+
+pub use endpoint::{Endpoint, EndpointSet};
+pub use field::{FieldError, FieldPath};
+pub use name::{Label, MeshDomain, ServiceName, ServicePort};
+pub use service::{AppProtocol, Destination};
+pub use snapshot::{Generation, Resource, ResourceName, Snapshot};
+pub use spiffe::{SpiffeId, TrustDomain};
+pub use workload::{Labels, Selector, WorkloadId};

@@ -1,0 +1,81 @@
+//! Timeouts, retries and their budget.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::FieldError;
+
+/// Gateway API `HTTPRouteTimeouts`. `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the request's first byte to the response's last: all attempts and their backoffs together.
+    pub request: Option<Duration>,
+    /// For one attempt. At most `request` where both are set.
+    pub backend_request: Option<Duration>,
+}
+
+impl Timeouts {
+    pub fn new(request: Option<Duration>, backend_request: Option<Duration>) -> Result<Self, FieldError> {
+        // Gateway API: zero disables the timeout.
+        let [request, backend_request] = [request, backend_request].map(|t| t.filter(|t| !t.is_zero()));
+        if let (Some(whole), Some(one)) = (request, backend_request)
+            && one > whole
+        {
+            return Err(FieldError::at("backendRequest", "is longer than request"));
+        }
+        Ok(Self { request, backend_request })
+    }
+}
+
+/// When and how often a failed attempt is tried again (Gateway API `HTTPRouteRetry`, GEP-1731).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Response codes worth another attempt. Connection errors and refused streams always are.
+    pub codes: BTreeSet<u16>,
+    /// How many times to try again after the first attempt; at most [`RetryPolicy::MAX_ATTEMPTS`].
+    pub attempts: u8,
+    /// The shortest wait before another attempt; it doubles with each, with full jitter.
+    pub backoff: Duration,
+}
+
+impl RetryPolicy {
+    /// More retries than this are refused: they are an outage amplifier, not resilience.
+    pub const MAX_ATTEMPTS: u8 = 20;
+    /// `attempts` where a route's `retry` does not say.
+    pub const DEFAULT_ATTEMPTS: u8 = 2;
+    /// `backoff` where a route's `retry` does not say.
+    pub const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
+    /// Longest `backoff` that is accepted.
+    pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+    pub fn new(codes: BTreeSet<u16>, attempts: u8, backoff: Duration) -> Result<Self, FieldError> {
+        if let Some(code) = codes.iter().find(|code| !(400..=599).contains(*code)) {
+            return Err(FieldError::at("codes", format!("{code} is not a status of 400-599")));
+        }
+        if attempts > Self::MAX_ATTEMPTS {
+            return Err(FieldError::at("attempts", format!("{attempts} is over {}", Self::MAX_ATTEMPTS)));
+        }
+        if backoff > Self::MAX_BACKOFF {
+            return Err(FieldError::at("backoff", "is over 60s"));
+        }
+        Ok(Self { codes, attempts, backoff })
+    }
+}
+
+/// How many retries a destination may be sent, as a share of its requests: always on, so that retries
+/// cannot multiply an outage. The defaults are those people tune from: 20 % and 10 per second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RetryBudget {
+    /// Retries per request, 0.0–1.0.
+    pub ratio: f64,
+    /// Retries per second that are allowed besides.
+    pub min_per_second: f64,
+    /// How long a request counts.
+    pub window: Duration,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self { ratio: 0.2, min_per_second: 10.0, window: Duration::from_secs(10) }
+    }
+}

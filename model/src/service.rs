@@ -1,0 +1,73 @@
+//! Services, as their owner declares them and as their callers see them.
+
+use std::collections::BTreeMap;
+
+use crate::route::Rule;
+use crate::{FieldError, Selector, ServiceName};
+
+/// A Service as declared: which workloads it selects, and its ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    pub name: ServiceName,
+    pub selector: Selector,
+    pub ports: BTreeMap<u16, Port>,
+}
+
+/// One declared port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    pub name: Option<String>,
+    pub protocol: AppProtocol,
+    pub target: TargetPort,
+}
+
+/// Which port of the workload serves a Service port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetPort {
+    Number(u16),
+    Name(String),
+}
+
+/// What is spoken on a port (`appProtocol`, KEP-3726); where it is not declared it is detected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum AppProtocol {
+    /// Not declared: HTTP/1.1, HTTP/2 with prior knowledge, or opaque TCP, told by the first bytes.
+    #[default]
+    Detect,
+    /// `http`: HTTP/1.1 to the application, and HTTP/2 for gRPC requests.
+    Http,
+    /// `kubernetes.io/h2c`, `http2`, `h2c`, `grpc`: HTTP/2 with prior knowledge to the application.
+    Http2,
+    /// `tcp`: opaque bytes.
+    Tcp,
+}
+
+impl AppProtocol {
+    /// Reads `appProtocol`. Unknown values are refused rather than guessed.
+    pub fn from_app_protocol(text: &str) -> Result<Self, FieldError> {
+        match text {
+            "http" | "kubernetes.io/ws" => Ok(Self::Http),
+            "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => Ok(Self::Http2),
+            "tcp" | "tls" | "https" | "kubernetes.io/wss" => Ok(Self::Tcp),
+            _ => Err(FieldError::new(format!(
+                "{text:?} is not a known appProtocol (http, kubernetes.io/h2c, http2, grpc, kubernetes.io/ws, tcp, tls)"
+            ))),
+        }
+    }
+}
+
+/// Everything that a caller must know about one service. Subscribed to by name, at first use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    pub service: ServiceName,
+    pub ports: BTreeMap<u16, DestinationPort>,
+}
+
+/// What calls to one port of a service are: which protocol, and which rules choose where they go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DestinationPort {
+    pub protocol: AppProtocol,
+    /// Route rules, oldest route first, which decides between equally specific matches. Empty where no route is
+    /// attached: calls then go to the service's own endpoints. Where rules exist and none matches: 404.
+    pub rules: Vec<Rule>,
+}

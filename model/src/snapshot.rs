@@ -1,0 +1,124 @@
+//! What one sidecar knows, resource by resource and as a whole.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::{AppProtocol, Destination, EndpointSet, FieldError, ServiceName, ServicePort};
+
+/// Counts the mesh's changes; a higher one is newer. 0 is "nothing yet".
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u64);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Names one resource on the config stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceName {
+    /// What the workload itself serves.
+    Inbound,
+    Destination(ServiceName),
+    Endpoints(ServiceName),
+}
+
+impl fmt::Display for ResourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inbound => f.write_str("inbound"),
+            Self::Destination(service) => write!(f, "destination/{service}"),
+            Self::Endpoints(service) => write!(f, "endpoints/{service}"),
+        }
+    }
+}
+
+impl FromStr for ResourceName {
+    type Err = FieldError;
+
+    fn from_str(text: &str) -> Result<Self, FieldError> {
+        match text.split_once('/') {
+            None if text == "inbound" => Ok(Self::Inbound),
+            Some(("destination", service)) => Ok(Self::Destination(service.parse()?)),
+            Some(("endpoints", service)) => Ok(Self::Endpoints(service.parse()?)),
+            _ => Err(FieldError::new(format!("{text:?} is not the name of a resource"))),
+        }
+    }
+}
+
+/// One resource as the control plane states it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    Inbound(Inbound),
+    Destination(Destination),
+    Endpoints(EndpointSet),
+}
+
+impl Resource {
+    pub fn name(&self) -> ResourceName {
+        match self {
+            Self::Inbound(_) => ResourceName::Inbound,
+            Self::Destination(destination) => ResourceName::Destination(destination.service.clone()),
+            Self::Endpoints(set) => ResourceName::Endpoints(set.service.clone()),
+        }
+    }
+}
+
+/// The services that a workload serves, by the service and port a caller names in SNI.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inbound {
+    pub served: HashMap<ServicePort, ServedPort>,
+}
+
+/// Where calls to a served port go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServedPort {
+    pub app: SocketAddr,
+    pub protocol: AppProtocol,
+}
+
+/// Everything a sidecar knows at one generation. A request sees one of these from beginning to end.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    pub generation: Generation,
+    pub inbound: Arc<Inbound>,
+    /// `None` where the control plane said that there is no such service.
+    pub destinations: HashMap<ServiceName, Option<Arc<Destination>>>,
+    pub endpoints: HashMap<ServiceName, Arc<EndpointSet>>,
+}
+
+impl Snapshot {
+    /// The snapshot after these changes, which came with `generation`.
+    #[must_use]
+    pub fn with(&self, generation: Generation, changed: Vec<Resource>, removed: &[ResourceName]) -> Self {
+        let mut next = self.clone();
+        next.generation = generation;
+        for name in removed {
+            match name {
+                ResourceName::Inbound => next.inbound = Arc::default(),
+                ResourceName::Destination(service) => {
+                    next.destinations.insert(service.clone(), None);
+                }
+                ResourceName::Endpoints(service) => {
+                    next.endpoints.remove(service);
+                }
+            }
+        }
+        for resource in changed {
+            match resource {
+                Resource::Inbound(inbound) => next.inbound = Arc::new(inbound),
+                Resource::Destination(destination) => {
+                    next.destinations.insert(destination.service.clone(), Some(Arc::new(destination)));
+                }
+                Resource::Endpoints(set) => {
+                    next.endpoints.insert(set.service.clone(), Arc::new(set));
+                }
+            }
+        }
+        next
+    }
+}
