@@ -15,7 +15,10 @@ pub struct FieldError {
 impl FieldError {
     /// An error at the value itself; callers add where that value stands with [`FieldError::within`].
     pub fn new(why: impl Into<String>) -> Self {
-        Self { path: FieldPath::default(), why: why.into() }
+        Self {
+            path: FieldPath::default(),
+            why: why.into(),
+        }
     }
 
     /// An error at a named field of the value.
@@ -70,7 +73,9 @@ mod tests {
 
     #[test]
     fn a_path_reads_as_in_yaml() {
-        let error = FieldError::at("weight", "is negative").within_item(1).within("backendRefs");
+        let error = FieldError::at("weight", "is negative")
+            .within_item(1)
+            .within("backendRefs");
         assert_eq!(error.to_string(), "backendRefs[1].weight: is negative");
     }
 }

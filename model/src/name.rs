@@ -11,6 +11,11 @@ use crate::FieldError;
 pub struct Label(Arc<str>);
 
 impl Label {
+    /// A label that stands in this crate's own source.
+    pub(crate) fn known(text: &'static str) -> Self {
+        Self(text.into())
+    }
+
     /// The label as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -21,7 +26,9 @@ impl FromStr for Label {
     type Err = FieldError;
 
     fn from_str(text: &str) -> Result<Self, FieldError> {
-        let letters = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let letters = text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if text.is_empty() || text.len() > 63 || !letters || text.starts_with('-') || text.ends_with('-') {
             return Err(FieldError::new(format!(
                 "{text:?} is not a DNS label (1-63 of a-z, 0-9 and '-', not at either end)"
@@ -47,7 +54,10 @@ pub struct ServiceName {
 impl ServiceName {
     /// This service at one of its ports.
     pub fn port(&self, port: u16) -> ServicePort {
-        ServicePort { service: self.clone(), port }
+        ServicePort {
+            service: self.clone(),
+            port,
+        }
     }
 }
 
@@ -59,7 +69,10 @@ impl FromStr for ServiceName {
         let (namespace, name) = text
             .split_once('/')
             .ok_or_else(|| FieldError::new(format!("{text:?} is not namespace/name")))?;
-        Ok(Self { namespace: namespace.parse()?, name: name.parse()? })
+        Ok(Self {
+            namespace: namespace.parse()?,
+            name: name.parse()?,
+        })
     }
 }
 
@@ -79,12 +92,18 @@ pub struct ServicePort {
 impl ServicePort {
     /// The SNI of a connection to this service and port: `8080.checkout.shop.svc.cluster.local`.
     pub fn sni(&self, domain: &MeshDomain) -> String {
-        format!("{}.{}.{}.svc.{domain}", self.port, self.service.name, self.service.namespace)
+        format!(
+            "{}.{}.{}.svc.{domain}",
+            self.port, self.service.name, self.service.namespace
+        )
     }
 
     /// Reads what [`ServicePort::sni`] writes; `None` for anything else, another mesh domain included.
     pub fn from_sni(sni: &str, domain: &MeshDomain) -> Option<Self> {
-        let (names, rest) = sni.strip_suffix(domain.as_str())?.strip_suffix('.')?.rsplit_once('.')?;
+        let (names, rest) = sni
+            .strip_suffix(domain.as_str())?
+            .strip_suffix('.')?
+            .rsplit_once('.')?;
         if rest != "svc" {
             return None;
         }
@@ -93,7 +112,10 @@ impl ServicePort {
         if parts.next().is_some() || port.starts_with(['+', '0']) {
             return None;
         }
-        let service = ServiceName { namespace: namespace.parse().ok()?, name: name.parse().ok()? };
+        let service = ServiceName {
+            namespace: namespace.parse().ok()?,
+            name: name.parse().ok()?,
+        };
         Some(service.port(port.parse().ok()?))
     }
 }
@@ -178,8 +200,16 @@ mod tests {
     #[test]
     fn another_domain_or_shape_is_no_service() {
         let domain = MeshDomain::default();
-        for sni in ["", "svc.cluster.local", "8080.a.b.svc.other.local", "x.a.b.svc.cluster.local",
-            "8080.a.b.c.svc.cluster.local", "08.a.b.svc.cluster.local", "+8.a.b.svc.cluster.local", "70000.a.b.svc.cluster.local"] {
+        for sni in [
+            "",
+            "svc.cluster.local",
+            "8080.a.b.svc.other.local",
+            "x.a.b.svc.cluster.local",
+            "8080.a.b.c.svc.cluster.local",
+            "08.a.b.svc.cluster.local",
+            "+8.a.b.svc.cluster.local",
+            "70000.a.b.svc.cluster.local",
+        ] {
             assert_eq!(ServicePort::from_sni(sni, &domain), None, "{sni}");
         }
     }

@@ -18,17 +18,24 @@ impl Regex {
     /// Compiles `source`, anchored at both ends.
     pub fn new(source: &str) -> Result<Self, FieldError> {
         if source.len() > MAX_REGEX_BYTES {
-            return Err(FieldError::new(format!("a regular expression has at most {MAX_REGEX_BYTES} bytes")));
+            return Err(FieldError::new(format!(
+                "a regular expression has at most {MAX_REGEX_BYTES} bytes"
+            )));
         }
         // Compiled alone first, so that `a)(b` cannot borrow the anchoring group's parentheses.
         let compile = |pattern: &str| {
             regex::RegexBuilder::new(pattern)
                 .size_limit(MAX_REGEX_PROGRAM_BYTES)
                 .build()
-                .map_err(|error| FieldError::new(format!("is not a regular expression: {}", one_line(&error))))
+                .map_err(|error| {
+                    FieldError::new(format!("is not a regular expression: {}", one_line(&error)))
+                })
         };
         compile(source)?;
-        Ok(Self { source: source.to_owned(), compiled: compile(&format!("^(?:{source})$"))? })
+        Ok(Self {
+            source: source.to_owned(),
+            compiled: compile(&format!("^(?:{source})$"))?,
+        })
     }
 
     pub fn is_match(&self, text: &str) -> bool {
@@ -68,7 +75,12 @@ impl ValuePattern {
 /// regex prints a drawing over several lines; its last line is the sentence.
 fn one_line(error: &regex::Error) -> String {
     let text = error.to_string();
-    text.lines().last().unwrap_or(&text).trim().trim_start_matches("error: ").to_owned()
+    text.lines()
+        .last()
+        .unwrap_or(&text)
+        .trim()
+        .trim_start_matches("error: ")
+        .to_owned()
 }
 
 #[cfg(test)]

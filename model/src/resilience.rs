@@ -23,7 +23,10 @@ impl Timeouts {
         {
             return Err(FieldError::at("backendRequest", "is longer than request"));
         }
-        Ok(Self { request, backend_request })
+        Ok(Self {
+            request,
+            backend_request,
+        })
     }
 }
 
@@ -50,15 +53,25 @@ impl RetryPolicy {
 
     pub fn new(codes: BTreeSet<u16>, attempts: u8, backoff: Duration) -> Result<Self, FieldError> {
         if let Some(code) = codes.iter().find(|code| !(400..=599).contains(*code)) {
-            return Err(FieldError::at("codes", format!("{code} is not a status of 400-599")));
+            return Err(FieldError::at(
+                "codes",
+                format!("{code} is not a status of 400-599"),
+            ));
         }
         if attempts > Self::MAX_ATTEMPTS {
-            return Err(FieldError::at("attempts", format!("{attempts} is over {}", Self::MAX_ATTEMPTS)));
+            return Err(FieldError::at(
+                "attempts",
+                format!("{attempts} is over {}", Self::MAX_ATTEMPTS),
+            ));
         }
         if backoff > Self::MAX_BACKOFF {
             return Err(FieldError::at("backoff", "is over 60s"));
         }
-        Ok(Self { codes, attempts, backoff })
+        Ok(Self {
+            codes,
+            attempts,
+            backoff,
+        })
     }
 }
 
@@ -76,6 +89,10 @@ pub struct RetryBudget {
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self { ratio: 0.2, min_per_second: 10.0, window: Duration::from_secs(10) }
+        Self {
+            ratio: 0.2,
+            min_per_second: 10.0,
+            window: Duration::from_secs(10),
+        }
     }
 }

@@ -47,7 +47,12 @@ impl Backend {
         if weight > Self::MAX_WEIGHT {
             return Err(FieldError::at("weight", format!("{weight} is over 1000000")));
         }
-        Ok(Self { target, reference: reference.into(), weight, filters })
+        Ok(Self {
+            target,
+            reference: reference.into(),
+            weight,
+            filters,
+        })
     }
 }
 
@@ -92,7 +97,11 @@ impl PathMatch {
     pub fn prefix(path: &str) -> Result<Self, FieldError> {
         must_be_path(path)?;
         let trimmed = path.trim_end_matches('/');
-        Ok(Self::Prefix(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() }))
+        Ok(Self::Prefix(if trimmed.is_empty() {
+            "/".to_owned()
+        } else {
+            trimmed.to_owned()
+        }))
     }
 
     pub fn regex(source: &str) -> Result<Self, FieldError> {
@@ -107,11 +116,15 @@ fn must_be_path(path: &str) -> Result<(), FieldError> {
     if path.len() > 1024 {
         return Err(FieldError::new("a path has at most 1024 characters"));
     }
-    if ["//", "/./", "/../", "%2f", "%2F", "#"].iter().any(|bad| path.contains(bad))
+    if ["//", "/./", "/../", "%2f", "%2F", "#"]
+        .iter()
+        .any(|bad| path.contains(bad))
         || path.ends_with("/..")
         || path.ends_with("/.")
     {
-        return Err(FieldError::new(format!("{path:?} has '//', '/./', '/../', '%2F' or '#'")));
+        return Err(FieldError::new(format!(
+            "{path:?} has '//', '/./', '/../', '%2F' or '#'"
+        )));
     }
     Ok(())
 }

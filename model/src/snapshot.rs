@@ -112,7 +112,8 @@ impl Snapshot {
             match resource {
                 Resource::Inbound(inbound) => next.inbound = Arc::new(inbound),
                 Resource::Destination(destination) => {
-                    next.destinations.insert(destination.service.clone(), Some(Arc::new(destination)));
+                    next.destinations
+                        .insert(destination.service.clone(), Some(Arc::new(destination)));
                 }
                 Resource::Endpoints(set) => {
                     next.endpoints.insert(set.service.clone(), Arc::new(set));

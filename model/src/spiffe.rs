@@ -8,6 +8,8 @@ use crate::{FieldError, Label};
 
 /// Longest SPIFFE ID that is accepted, in bytes (SPIFFE-ID section 2.3).
 pub const MAX_SPIFFE_ID_BYTES: usize = 2048;
+/// The namespace of the mesh's own identities; no workload and no join token may use it.
+pub const SYSTEM_NAMESPACE: &str = "weft-system";
 const MAX_TRUST_DOMAIN_BYTES: usize = 255;
 
 /// The name of an authority's realm: lower-case letters, digits, `.`, `-` and `_`, at most 255 bytes.
@@ -49,6 +51,26 @@ pub struct SpiffeId {
     pub service_account: Label,
 }
 
+impl SpiffeId {
+    /// The control plane of a trust domain.
+    pub fn control_plane(trust_domain: &TrustDomain) -> Self {
+        Self::system(trust_domain, "control-plane")
+    }
+
+    /// The operators of a trust domain: whoever may change its configuration.
+    pub fn operator(trust_domain: &TrustDomain) -> Self {
+        Self::system(trust_domain, "operator")
+    }
+
+    fn system(trust_domain: &TrustDomain, account: &'static str) -> Self {
+        Self {
+            trust_domain: trust_domain.clone(),
+            namespace: Label::known(SYSTEM_NAMESPACE),
+            service_account: Label::known(account),
+        }
+    }
+}
+
 impl FromStr for SpiffeId {
     type Err = FieldError;
 
@@ -56,7 +78,11 @@ impl FromStr for SpiffeId {
         if text.len() > MAX_SPIFFE_ID_BYTES {
             return Err(FieldError::new("a SPIFFE ID has at most 2048 bytes"));
         }
-        let bad = || FieldError::new(format!("{text:?} is not spiffe://<trust domain>/ns/<namespace>/sa/<account>"));
+        let bad = || {
+            FieldError::new(format!(
+                "{text:?} is not spiffe://<trust domain>/ns/<namespace>/sa/<account>"
+            ))
+        };
         let rest = text.strip_prefix("spiffe://").ok_or_else(bad)?;
         let mut parts = rest.split('/');
         let mut next = || parts.next().ok_or_else(bad);
@@ -72,13 +98,21 @@ impl FromStr for SpiffeId {
         if parts.next().is_some() {
             return Err(bad());
         }
-        Ok(Self { trust_domain, namespace, service_account })
+        Ok(Self {
+            trust_domain,
+            namespace,
+            service_account,
+        })
     }
 }
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}/ns/{}/sa/{}", self.trust_domain, self.namespace, self.service_account)
+        write!(
+            f,
+            "spiffe://{}/ns/{}/sa/{}",
+            self.trust_domain, self.namespace, self.service_account
+        )
     }
 }
 
@@ -97,10 +131,35 @@ mod tests {
     }
 
     #[test]
+    fn the_meshs_own_identities_are_identities() {
+        let domain: TrustDomain = "cluster.local".parse().unwrap();
+        let control_plane = "spiffe://cluster.local/ns/weft-system/sa/control-plane";
+        assert_eq!(control_plane.parse(), Ok(SpiffeId::control_plane(&domain)));
+        assert_eq!(
+            "spiffe://cluster.local/ns/weft-system/sa/operator".parse(),
+            Ok(SpiffeId::operator(&domain))
+        );
+    }
+
+    #[test]
     fn other_shapes_are_refused() {
-        for text in ["", "spiffe://", "spiffe://td", "spiffe://td/ns/a/sa/", "spiffe://td/ns/a/sa/b/", "spiffe://td/ns/a/sa/b/c",
-            "SPIFFE://td/ns/a/sa/b", "spiffe://TD/ns/a/sa/b", "spiffe://td:80/ns/a/sa/b", "spiffe://u@td/ns/a/sa/b",
-            "spiffe://td/ns/a/sa/b?x", "spiffe://td/ns/a/sa/b#x", "spiffe://td/ns/../sa/b", "spiffe://td/ns/%61/sa/b", "https://td/ns/a/sa/b"] {
+        for text in [
+            "",
+            "spiffe://",
+            "spiffe://td",
+            "spiffe://td/ns/a/sa/",
+            "spiffe://td/ns/a/sa/b/",
+            "spiffe://td/ns/a/sa/b/c",
+            "SPIFFE://td/ns/a/sa/b",
+            "spiffe://TD/ns/a/sa/b",
+            "spiffe://td:80/ns/a/sa/b",
+            "spiffe://u@td/ns/a/sa/b",
+            "spiffe://td/ns/a/sa/b?x",
+            "spiffe://td/ns/a/sa/b#x",
+            "spiffe://td/ns/../sa/b",
+            "spiffe://td/ns/%61/sa/b",
+            "https://td/ns/a/sa/b",
+        ] {
             assert!(text.parse::<SpiffeId>().is_err(), "{text}");
         }
     }

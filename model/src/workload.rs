@@ -23,7 +23,9 @@ impl FromStr for WorkloadId {
     fn from_str(text: &str) -> Result<Self, FieldError> {
         let letters = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
         if text.is_empty() || text.len() > 128 || !text.bytes().all(letters) {
-            return Err(FieldError::new(format!("{text:?} is not a workload id (1-128 of a-z, A-Z, 0-9, '.', '-', '_')")));
+            return Err(FieldError::new(format!(
+                "{text:?} is not a workload id (1-128 of a-z, A-Z, 0-9, '.', '-', '_')"
+            )));
         }
         Ok(Self(text.to_owned()))
     }
@@ -46,7 +48,10 @@ impl Labels {
         }
         for (key, value) in &labels {
             if key.is_empty() || key.len() > 317 || value.len() > 63 {
-                return Err(FieldError::at(key, "a label has a key of 1-317 bytes and a value of at most 63"));
+                return Err(FieldError::at(
+                    key,
+                    "a label has a key of 1-317 bytes and a value of at most 63",
+                ));
             }
         }
         Ok(Self(labels))
@@ -101,6 +106,8 @@ impl Workload {
             TargetPort::Name(name) => app.name.as_deref() == Some(name),
             TargetPort::Number(number) => app.address.port() == *number,
         });
-        named.or_else(|| self.app_ports.iter().find(|app| app.name.is_none())).map(|app| app.address)
+        named
+            .or_else(|| self.app_ports.iter().find(|app| app.name.is_none()))
+            .map(|app| app.address)
     }
 }

@@ -1,0 +1,69 @@
+//! The identity in use, replaced as a whole while connections go on.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use rustls::client::ResolvesClientCert;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, SignatureScheme};
+
+use crate::{Identity, TrustBundle};
+
+/// Where one process keeps who it is and whom it trusts. Clones share the contents.
+#[derive(Debug, Clone, Default)]
+pub struct IdentityCell(Arc<ArcSwapOption<Current>>);
+
+/// An identity together with the bundle that came with it: always used as a pair.
+#[derive(Debug)]
+pub struct Current {
+    pub identity: Identity,
+    pub bundle: TrustBundle,
+}
+
+impl IdentityCell {
+    /// An empty cell: every handshake is refused until [`IdentityCell::set`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A cell with its first contents.
+    pub fn with(identity: Identity, bundle: TrustBundle) -> Self {
+        let cell = Self::new();
+        cell.set(identity, bundle);
+        cell
+    }
+
+    /// Replaces the contents. Handshakes that start afterwards use them; connections that exist are left
+    /// alone.
+    pub fn set(&self, identity: Identity, bundle: TrustBundle) {
+        self.0.store(Some(Arc::new(Current { identity, bundle })));
+    }
+
+    /// What is in use now.
+    pub fn current(&self) -> Option<Arc<Current>> {
+        self.0.load_full()
+    }
+
+    /// What a verifier goes by, or the reason to refuse everyone.
+    pub(crate) fn require(&self) -> Result<Arc<Current>, Error> {
+        self.current()
+            .ok_or_else(|| Error::General("this process has no identity yet".to_owned()))
+    }
+}
+
+impl ResolvesServerCert for IdentityCell {
+    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.current().map(|current| current.identity.certified().clone())
+    }
+}
+
+impl ResolvesClientCert for IdentityCell {
+    fn resolve(&self, _root_hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.current().map(|current| current.identity.certified().clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.load().is_some()
+    }
+}
