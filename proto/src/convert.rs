@@ -1,0 +1,456 @@
+//! The only conversion between wire and model. What comes off the wire is hostile: every bound is checked again by
+//! the model's own constructors, and an error names the field.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use model::endpoint::{Endpoint, EndpointSet};
+use model::filter::{Filter, HeaderModifier};
+use model::pattern::{Regex, ValuePattern};
+use model::resilience::{RetryPolicy, Timeouts};
+use model::route::{Backend, PathMatch, RequestMatch, Rule};
+use model::service::{AppProtocol, Destination, DestinationPort};
+use model::snapshot::{Inbound, Resource, ServedPort};
+use model::workload::{AppPort, Workload};
+use model::{FieldError, Labels, ServicePort, SpiffeId};
+
+use crate::v1;
+
+/// A resource as it is sent.
+pub fn resource_to_wire(resource: &Resource) -> v1::Resource {
+    use v1::resource::Resource as Wire;
+    let resource = match resource {
+        Resource::Inbound(inbound) => Wire::Inbound(inbound_to_wire(inbound)),
+        Resource::Destination(destination) => Wire::Destination(destination_to_wire(destination)),
+        Resource::Endpoints(set) => Wire::Endpoints(endpoints_to_wire(set)),
+    };
+    v1::Resource {
+        resource: Some(resource),
+    }
+}
+
+/// A resource as it was received.
+///
+/// # Errors
+/// Names the first field that is wrong, from the root of the resource.
+pub fn resource_from_wire(wire: v1::Resource) -> Result<Resource, FieldError> {
+    use v1::resource::Resource as Wire;
+    match wire
+        .resource
+        .ok_or_else(|| FieldError::new("is no kind of resource that this version knows"))?
+    {
+        Wire::Inbound(inbound) => inbound_from_wire(inbound).map(Resource::Inbound),
+        Wire::Destination(destination) => destination_from_wire(destination).map(Resource::Destination),
+        Wire::Endpoints(set) => endpoints_from_wire(set).map(Resource::Endpoints),
+    }
+}
+
+/// What a proxy says about its workload, as it is sent.
+pub fn app_ports_to_wire(ports: &[AppPort]) -> Vec<v1::AppPort> {
+    let wire = |port: &AppPort| v1::AppPort {
+        name: port.name.clone().unwrap_or_default(),
+        address: port.address.to_string(),
+    };
+    ports.iter().map(wire).collect()
+}
+
+/// A workload as its proxy introduces it; who it is comes from its certificate.
+///
+/// # Errors
+/// Names the field of `Hello` that is wrong.
+pub fn workload_from_wire(hello: &v1::Hello, identity: &SpiffeId) -> Result<Workload, FieldError> {
+    const MAX_APP_PORTS: usize = 64;
+    if hello.app_ports.len() > MAX_APP_PORTS {
+        return Err(FieldError::at(
+            "app_ports",
+            format!("has more than {MAX_APP_PORTS} entries"),
+        ));
+    }
+    let labels = hello
+        .labels
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let inbound: SocketAddr = parse("inbound", &hello.inbound)?;
+    if inbound.ip().is_unspecified() || inbound.port() == 0 {
+        return Err(FieldError::at(
+            "inbound",
+            format!("{inbound} is not an address others can reach"),
+        ));
+    }
+    Ok(Workload {
+        id: parse("workload_id", &hello.workload_id)?,
+        identity: identity.clone(),
+        labels: Labels::new(labels).map_err(|error| error.within("labels"))?,
+        inbound,
+        app_ports: items("app_ports", &hello.app_ports, |port| {
+            let name = Some(port.name.clone()).filter(|name| !name.is_empty());
+            Ok(AppPort {
+                name,
+                address: parse("address", &port.address)?,
+            })
+        })?,
+        ready: hello.ready,
+    })
+}
+
+fn inbound_to_wire(inbound: &Inbound) -> v1::Inbound {
+    let mut served: Vec<_> = inbound
+        .served
+        .iter()
+        .map(|(service_port, port)| v1::ServedPort {
+            service_port: service_port.to_string(),
+            app: port.app.to_string(),
+            protocol: protocol_to_wire(port.protocol),
+        })
+        .collect();
+    // The same content must have the same bytes: its hash is its version.
+    served.sort_by(|a, b| a.service_port.cmp(&b.service_port));
+    v1::Inbound { served }
+}
+
+fn inbound_from_wire(wire: v1::Inbound) -> Result<Inbound, FieldError> {
+    let served = items("served", &wire.served, |port| {
+        let served = ServedPort {
+            app: parse("app", &port.app)?,
+            protocol: protocol_from_wire(port.protocol)?,
+        };
+        Ok((parse::<ServicePort>("service_port", &port.service_port)?, served))
+    })?;
+    Ok(Inbound {
+        served: served.into_iter().collect::<HashMap<_, _>>(),
+    })
+}
+
+fn protocol_to_wire(protocol: AppProtocol) -> i32 {
+    let wire = match protocol {
+        AppProtocol::Detect => v1::AppProtocol::Detect,
+        AppProtocol::Http => v1::AppProtocol::Http,
+        AppProtocol::Http2 => v1::AppProtocol::Http2,
+        AppProtocol::Tcp => v1::AppProtocol::Tcp,
+    };
+    wire.into()
+}
+
+fn protocol_from_wire(wire: i32) -> Result<AppProtocol, FieldError> {
+    match v1::AppProtocol::try_from(wire) {
+        Ok(v1::AppProtocol::Detect) => Ok(AppProtocol::Detect),
+        Ok(v1::AppProtocol::Http) => Ok(AppProtocol::Http),
+        Ok(v1::AppProtocol::Http2) => Ok(AppProtocol::Http2),
+        Ok(v1::AppProtocol::Tcp) => Ok(AppProtocol::Tcp),
+        Ok(v1::AppProtocol::Unspecified) | Err(_) => Err(FieldError::at(
+            "protocol",
+            format!("{wire} is no protocol that this version knows"),
+        )),
+    }
+}
+
+fn destination_to_wire(destination: &Destination) -> v1::Destination {
+    let port = |(number, port): (&u16, &DestinationPort)| v1::DestinationPort {
+        port: u32::from(*number),
+        protocol: protocol_to_wire(port.protocol),
+        rules: port.rules.iter().map(rule_to_wire).collect(),
+    };
+    v1::Destination {
+        service: destination.service.to_string(),
+        ports: destination.ports.iter().map(port).collect(),
+    }
+}
+
+fn destination_from_wire(wire: v1::Destination) -> Result<Destination, FieldError> {
+    let service = parse("service", &wire.service)?;
+    let ports = items("ports", &wire.ports, |port| {
+        let number = u16::try_from(port.port).ok().filter(|number| *number != 0);
+        let number = number.ok_or_else(|| FieldError::at("port", format!("{} is no port", port.port)))?;
+        let rules = items("rules", &port.rules, rule_from_wire)?;
+        Ok((
+            number,
+            DestinationPort {
+                protocol: protocol_from_wire(port.protocol)?,
+                rules,
+            },
+        ))
+    })?;
+    Ok(Destination {
+        service,
+        ports: ports.into_iter().collect(),
+    })
+}
+
+fn rule_to_wire(rule: &Rule) -> v1::Rule {
+    let millis = |time: Option<Duration>| time.map_or(0, millis);
+    v1::Rule {
+        name: rule.name.to_string(),
+        matches: rule.matches.iter().map(match_to_wire).collect(),
+        filters: rule.filters.iter().map(filter_to_wire).collect(),
+        backends: rule.backends.iter().map(backend_to_wire).collect(),
+        request_timeout_ms: millis(rule.timeouts.request),
+        backend_request_timeout_ms: millis(rule.timeouts.backend_request),
+        retry: rule.retry.as_ref().map(retry_to_wire),
+    }
+}
+
+fn rule_from_wire(wire: &v1::Rule) -> Result<Rule, FieldError> {
+    if wire.matches.is_empty() {
+        return Err(FieldError::at(
+            "matches",
+            "is empty: everything is one match of the prefix \"/\"",
+        ));
+    }
+    let time = |ms: u64| Some(Duration::from_millis(ms));
+    Ok(Rule {
+        name: wire.name.as_str().into(),
+        matches: items("matches", &wire.matches, match_from_wire)?,
+        filters: items("filters", &wire.filters, filter_from_wire)?,
+        backends: items("backends", &wire.backends, backend_from_wire)?,
+        timeouts: Timeouts::new(
+            time(wire.request_timeout_ms),
+            time(wire.backend_request_timeout_ms),
+        )?,
+        retry: match &wire.retry {
+            Some(retry) => Some(retry_from_wire(retry).map_err(|error| error.within("retry"))?),
+            None => None,
+        },
+    })
+}
+
+fn match_to_wire(wanted: &RequestMatch) -> v1::RequestMatch {
+    use v1::path_match::Path;
+    let path = match &wanted.path {
+        PathMatch::Exact(path) => Path::Exact(path.clone()),
+        PathMatch::Prefix(path) => Path::Prefix(path.clone()),
+        PathMatch::Regex(regex) => Path::Regex(regex.source().to_owned()),
+    };
+    v1::RequestMatch {
+        path: Some(v1::PathMatch { path: Some(path) }),
+        method: wanted
+            .method
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        headers: wanted
+            .headers
+            .iter()
+            .map(|(name, pattern)| value_to_wire(name.as_str(), pattern))
+            .collect(),
+        query: wanted
+            .query
+            .iter()
+            .map(|(name, pattern)| value_to_wire(name, pattern))
+            .collect(),
+        grpc_only: wanted.grpc_only,
+    }
+}
+
+fn match_from_wire(wire: &v1::RequestMatch) -> Result<RequestMatch, FieldError> {
+    use v1::path_match::Path;
+    let path = match wire.path.as_ref().and_then(|path| path.path.as_ref()) {
+        Some(Path::Exact(path)) => PathMatch::exact(path).map_err(|error| error.within("exact")),
+        Some(Path::Prefix(path)) => PathMatch::prefix(path).map_err(|error| error.within("prefix")),
+        Some(Path::Regex(regex)) => PathMatch::regex(regex).map_err(|error| error.within("regex")),
+        None => Err(FieldError::new("is missing")),
+    };
+    Ok(RequestMatch {
+        path: path.map_err(|error| error.within("path"))?,
+        method: match wire.method.as_str() {
+            "" => None,
+            method => Some(parse::<Method>("method", method)?),
+        },
+        headers: items("headers", &wire.headers, |header| {
+            Ok((
+                parse::<HeaderName>("name", &header.name)?,
+                value_from_wire(header)?,
+            ))
+        })?,
+        query: items("query", &wire.query, |query| {
+            Ok((query.name.clone(), value_from_wire(query)?))
+        })?,
+        grpc_only: wire.grpc_only,
+    })
+}
+
+fn value_to_wire(name: &str, pattern: &ValuePattern) -> v1::ValueMatch {
+    use v1::value_match::Pattern;
+    let pattern = match pattern {
+        ValuePattern::Exact(text) => Pattern::Exact(text.clone()),
+        ValuePattern::Regex(regex) => Pattern::Regex(regex.source().to_owned()),
+    };
+    v1::ValueMatch {
+        name: name.to_owned(),
+        pattern: Some(pattern),
+    }
+}
+
+fn value_from_wire(wire: &v1::ValueMatch) -> Result<ValuePattern, FieldError> {
+    use v1::value_match::Pattern;
+    match &wire.pattern {
+        Some(Pattern::Exact(text)) => Ok(ValuePattern::Exact(text.clone())),
+        Some(Pattern::Regex(regex)) => Regex::new(regex)
+            .map(ValuePattern::Regex)
+            .map_err(|error| error.within("regex")),
+        None => Err(FieldError::at("pattern", "is missing")),
+    }
+}
+
+fn filter_to_wire(filter: &Filter) -> v1::Filter {
+    use v1::filter::Filter as Wire;
+    let filter = match filter {
+        Filter::RequestHeaders(modifier) => Wire::RequestHeaders(modifier_to_wire(modifier)),
+        Filter::ResponseHeaders(modifier) => Wire::ResponseHeaders(modifier_to_wire(modifier)),
+    };
+    v1::Filter { filter: Some(filter) }
+}
+
+fn filter_from_wire(wire: &v1::Filter) -> Result<Filter, FieldError> {
+    use v1::filter::Filter as Wire;
+    let within = |field: &'static str| move |error: FieldError| error.within(field);
+    match &wire.filter {
+        Some(Wire::RequestHeaders(modifier)) => modifier_from_wire(modifier)
+            .map(Filter::RequestHeaders)
+            .map_err(within("request_headers")),
+        Some(Wire::ResponseHeaders(modifier)) => modifier_from_wire(modifier)
+            .map(Filter::ResponseHeaders)
+            .map_err(within("response_headers")),
+        None => Err(FieldError::new("is no kind of filter that this version knows")),
+    }
+}
+
+fn modifier_to_wire(modifier: &HeaderModifier) -> v1::HeaderModifier {
+    let field = |(name, value): &(HeaderName, HeaderValue)| v1::HeaderField {
+        name: name.to_string(),
+        value: value.as_bytes().to_vec(),
+    };
+    v1::HeaderModifier {
+        remove: modifier.remove.iter().map(ToString::to_string).collect(),
+        set: modifier.set.iter().map(field).collect(),
+        add: modifier.add.iter().map(field).collect(),
+    }
+}
+
+fn modifier_from_wire(wire: &v1::HeaderModifier) -> Result<HeaderModifier, FieldError> {
+    let field = |field: &v1::HeaderField| {
+        let value = HeaderValue::from_bytes(&field.value);
+        let value = value.map_err(|_| FieldError::at("value", "is not a field value"))?;
+        Ok((parse::<HeaderName>("name", &field.name)?, value))
+    };
+    let remove = |name: &String| {
+        HeaderName::from_str(name).map_err(|_| FieldError::new(format!("{name:?} is not a field name")))
+    };
+    HeaderModifier::new(
+        items("remove", &wire.remove, remove)?,
+        items("set", &wire.set, field)?,
+        items("add", &wire.add, field)?,
+    )
+}
+
+fn backend_to_wire(backend: &Backend) -> v1::Backend {
+    v1::Backend {
+        target: backend
+            .target
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        reference: backend.reference.to_string(),
+        weight: backend.weight,
+        filters: backend.filters.iter().map(filter_to_wire).collect(),
+    }
+}
+
+fn backend_from_wire(wire: &v1::Backend) -> Result<Backend, FieldError> {
+    let target = match wire.target.as_str() {
+        "" => None,
+        target => Some(parse("target", target)?),
+    };
+    Backend::new(
+        target,
+        &wire.reference,
+        wire.weight,
+        items("filters", &wire.filters, filter_from_wire)?,
+    )
+}
+
+fn retry_to_wire(retry: &RetryPolicy) -> v1::RetryPolicy {
+    v1::RetryPolicy {
+        codes: retry.codes.iter().copied().map(u32::from).collect(),
+        attempts: u32::from(retry.attempts),
+        backoff_ms: millis(retry.backoff),
+    }
+}
+
+fn retry_from_wire(wire: &v1::RetryPolicy) -> Result<RetryPolicy, FieldError> {
+    let codes: BTreeSet<u16> = items("codes", &wire.codes, |code| {
+        u16::try_from(*code).map_err(|_| FieldError::new(format!("{code} is not a status")))
+    })?
+    .into_iter()
+    .collect();
+    let attempts = u8::try_from(wire.attempts).map_err(|_| {
+        FieldError::at(
+            "attempts",
+            format!("{} is over {}", wire.attempts, RetryPolicy::MAX_ATTEMPTS),
+        )
+    })?;
+    RetryPolicy::new(codes, attempts, Duration::from_millis(wire.backoff_ms))
+}
+
+fn endpoints_to_wire(set: &EndpointSet) -> v1::EndpointSet {
+    let endpoint = |endpoint: &Arc<Endpoint>| v1::Endpoint {
+        workload_id: endpoint.workload.to_string(),
+        address: endpoint.address.to_string(),
+        spiffe_id: endpoint.identity.to_string(),
+        labels: endpoint
+            .labels
+            .iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+    };
+    v1::EndpointSet {
+        service: set.service.to_string(),
+        endpoints: set.endpoints.iter().map(endpoint).collect(),
+    }
+}
+
+fn endpoints_from_wire(wire: v1::EndpointSet) -> Result<EndpointSet, FieldError> {
+    let endpoints = items("endpoints", &wire.endpoints, |endpoint| {
+        let labels = endpoint
+            .labels
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        Ok(Arc::new(Endpoint {
+            workload: parse("workload_id", &endpoint.workload_id)?,
+            address: parse("address", &endpoint.address)?,
+            identity: parse("spiffe_id", &endpoint.spiffe_id)?,
+            labels: Labels::new(labels).map_err(|error| error.within("labels"))?,
+        }))
+    })?;
+    Ok(EndpointSet {
+        service: parse("service", &wire.service)?,
+        endpoints,
+    })
+}
+
+/// Converts every item of a list; an error says which one.
+fn items<W, T>(
+    field: &str,
+    wire: &[W],
+    convert: impl Fn(&W) -> Result<T, FieldError>,
+) -> Result<Vec<T>, FieldError> {
+    let item = |(index, item)| convert(item).map_err(|error| error.within_item(index).within(field));
+    wire.iter().enumerate().map(item).collect()
+}
+
+fn parse<T: FromStr>(field: &str, text: &str) -> Result<T, FieldError>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse()
+        .map_err(|error: T::Err| FieldError::at(field, format!("{text:?}: {error}")))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
