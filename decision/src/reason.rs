@@ -132,6 +132,8 @@ reasons! {
     UnaskedUpgrade = 502, 13, "http_upgrade_failed", "unasked_upgrade";
     /// More 1xx responses than `interim_responses`.
     TooManyInterim = 502, 13, "http_protocol_error", "too_many_interim";
+    /// The response broke off inside its body.
+    ResponseIncomplete = 502, 14, "http_response_incomplete", "response_incomplete";
     /// Bytes after the end of a response, or a body where there can be none.
     ExcessResponse = 502, 13, "http_protocol_error", "excess_response";
 

@@ -1,1 +1,25 @@
 //! Where a request goes, when it is tried again, and when it is given up.
+//!
+//! In the order in which a request meets them: [`route`] chooses the rule, [`split`] its backend, [`filter`]
+//! changes the fields, [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
+//! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
+//! [`grpc`] reads what gRPC says of itself in HTTP fields.
+
+pub mod backoff;
+pub mod balance;
+pub mod budget;
+pub mod deadline;
+pub mod filter;
+pub mod grpc;
+pub mod retry;
+pub mod route;
+pub mod split;
+
+/// Gateway API's reading of a list of named entries: of those with an equal name, only the first counts.
+fn first_of_each_name<N: PartialEq, V>(entries: &[(N, V)]) -> impl Iterator<Item = &(N, V)> {
+    entries
+        .iter()
+        .enumerate()
+        .filter(|(position, (name, _))| entries.iter().take(*position).all(|(earlier, _)| earlier != name))
+        .map(|(_, entry)| entry)
+}

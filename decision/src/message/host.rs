@@ -1,0 +1,183 @@
+//! Hosts: the strict syntax of an authority, and the service that one names.
+
+use std::net::Ipv6Addr;
+
+use model::{Destination, Label, MeshDomain, ServiceName};
+
+use crate::Reason;
+
+/// Longest host that is accepted, in bytes without its port (RFC 1035 section 2.3.4).
+pub const MAX_HOST_BYTES: usize = 255;
+
+/// The service and port that `authority` names. `Ok(None)`: a valid host that cannot be the name of a service of
+/// this mesh. The names an application may use are `name`, `name.ns`, `name.ns.svc` and `name.ns.svc.<domain>`,
+/// in any case, with or without a last dot.
+///
+/// # Errors
+/// [`Reason::BadHost`] where `authority` is not a host with an optional port.
+pub fn resolve(
+    authority: &str,
+    own_namespace: &Label,
+    domain: &MeshDomain,
+) -> Result<Option<(ServiceName, Option<u16>)>, Reason> {
+    let Authority { host, port } = Authority::parse(authority.as_bytes()).ok_or(Reason::BadHost)?;
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let mut labels = host.splitn(4, '.');
+    let (Some(name), namespace, svc, suffix) = (labels.next(), labels.next(), labels.next(), labels.next())
+    else {
+        return Ok(None);
+    };
+    if svc.is_some_and(|svc| svc != "svc") || suffix.is_some_and(|suffix| suffix != domain.as_str()) {
+        return Ok(None);
+    }
+    let Ok(name) = name.parse() else { return Ok(None) };
+    let namespace = match namespace.map(str::parse) {
+        None => own_namespace.clone(),
+        Some(Ok(namespace)) => namespace,
+        Some(Err(_)) => return Ok(None),
+    };
+    Ok(Some((ServiceName { namespace, name }, port)))
+}
+
+/// The port that a call goes to: the explicit one, else 80 if the service has it, else its only port. `None`: the
+/// service has no such port, or has several and none of them is 80.
+pub fn choose_port(destination: &Destination, explicit: Option<u16>) -> Option<u16> {
+    match explicit {
+        Some(port) => destination.ports.contains_key(&port).then_some(port),
+        None if destination.ports.contains_key(&80) => Some(80),
+        None => {
+            let mut ports = destination.ports.keys();
+            ports.next().copied().filter(|_| ports.next().is_none())
+        }
+    }
+}
+
+/// A host and an optional port, in a stricter syntax than RFC 3986 allows: a DNS name, an IPv4 address or an IPv6
+/// address in brackets; a port of 1 to 65535 without leading zeros. No user, no escapes, nothing empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Authority<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) port: Option<u16>,
+}
+
+impl<'a> Authority<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let host_end = if text.starts_with('[') {
+            text.find(']')? + 1
+        } else {
+            text.find(':').unwrap_or(text.len())
+        };
+        let (host, rest) = text.split_at_checked(host_end)?;
+        let port = match rest.strip_prefix(':') {
+            Some(digits) => Some(port(digits)?),
+            None if rest.is_empty() => None,
+            None => return None,
+        };
+        is_host(host).then_some(Self { host, port })
+    }
+
+    /// Whether both name the same, where no port means that of the scheme `http`.
+    pub(crate) fn same(&self, other: &Authority<'_>) -> bool {
+        self.host.eq_ignore_ascii_case(other.host) && self.port.unwrap_or(80) == other.port.unwrap_or(80)
+    }
+}
+
+fn port(digits: &str) -> Option<u16> {
+    let number = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+    number.then(|| digits.parse().ok()).flatten()
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[') {
+        return address
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    }
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
+    host.len() <= MAX_HOST_BYTES
+        && host
+            .split('.')
+            .all(|label| !label.is_empty() && label.bytes().all(letters))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::service::DestinationPort;
+
+    fn resolved(authority: &str) -> Result<Option<String>, Reason> {
+        let own = "shop".parse().expect("a label");
+        let found = resolve(authority, &own, &MeshDomain::default())?;
+        Ok(found.map(|(service, port)| {
+            format!(
+                "{service}{}",
+                port.map_or(String::new(), |port| format!(":{port}"))
+            )
+        }))
+    }
+
+    #[test]
+    fn names_of_services() {
+        for (authority, service) in [
+            ("checkout", "shop/checkout"),
+            ("Checkout:8080", "shop/checkout:8080"),
+            ("checkout.", "shop/checkout"),
+            ("checkout.pay", "pay/checkout"),
+            ("checkout.pay.svc:1", "pay/checkout:1"),
+            ("checkout.pay.svc.cluster.local", "pay/checkout"),
+            ("CHECKOUT.PAY.SVC.CLUSTER.LOCAL.:65535", "pay/checkout:65535"),
+        ] {
+            assert_eq!(resolved(authority), Ok(Some(service.to_owned())), "{authority}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_name_no_service() {
+        for authority in [
+            "a.b.c",
+            "www.example.com",
+            "10.0.0.1",
+            "10.0.0.1:80",
+            "[::1]",
+            "[::1]:80",
+            "a_b",
+            "a.b.svc.other.local",
+            "a.b.svc.cluster",
+            "-a",
+            "a.b.svc.cluster.local.x",
+        ] {
+            assert_eq!(resolved(authority), Ok(None), "{authority}");
+        }
+    }
+
+    #[test]
+    fn refused_as_bad_host() {
+        for authority in [
+            "", ".", ":80", "a:", "a:0", "a:080", "a:65536", "a:+1", "a:b", "a:1:2", "u@a", "u:p@a", "a b",
+            " a", "a,b", "a..b", ".a", "a/b", "a?b", "a#b", "a%20b", "a\\b", "[::1", "::1", "[::1]x", "[zz]",
+            "[]", "a[::1]", "\u{e9}", "a\t", "a\0",
+        ] {
+            assert_eq!(resolved(authority), Err(Reason::BadHost), "{authority:?}");
+        }
+        assert_eq!(resolved(&"a".repeat(256)), Err(Reason::BadHost));
+    }
+
+    #[test]
+    fn ports() {
+        let with = |ports: &[u16]| Destination {
+            service: "shop/a".parse().expect("a service"),
+            ports: ports
+                .iter()
+                .map(|port| (*port, DestinationPort::default()))
+                .collect(),
+        };
+        assert_eq!(choose_port(&with(&[8080]), None), Some(8080));
+        assert_eq!(choose_port(&with(&[80, 8080]), None), Some(80));
+        assert_eq!(choose_port(&with(&[81, 8080]), None), None);
+        assert_eq!(choose_port(&with(&[]), None), None);
+        assert_eq!(choose_port(&with(&[80, 8080]), Some(8080)), Some(8080));
+        assert_eq!(choose_port(&with(&[8080]), Some(80)), None);
+    }
+}

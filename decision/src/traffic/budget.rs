@@ -1,0 +1,177 @@
+//! How many retries a destination may be sent, as a share of its requests.
+//!
+//! Without a budget a policy of 3 attempts multiplies an outage by 4, at every hop. Counted over a sliding
+//! window, kept as a ring of [`BUCKETS`] buckets: a request counts for the window's length, less up to one
+//! bucket.
+
+use std::time::{Duration, Instant};
+
+use model::resilience::RetryBudget;
+
+/// Parts of the window that expire together.
+pub const BUCKETS: usize = 10;
+
+/// The requests and retries of one destination within the window.
+#[derive(Debug, Clone)]
+pub struct RetryBudgetState {
+    budget: RetryBudget,
+    start: Instant,
+    /// Number of the current bucket, counted from `start`.
+    current: u64,
+    ring: [Counts; BUCKETS],
+    /// The sum of the ring.
+    window: Counts,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    requests: u64,
+    retries: u64,
+}
+
+impl RetryBudgetState {
+    pub fn new(budget: RetryBudget, now: Instant) -> Self {
+        Self {
+            budget,
+            start: now,
+            current: 0,
+            ring: Default::default(),
+            window: Counts::default(),
+        }
+    }
+
+    /// A request arrived; retries are not requests.
+    pub fn request(&mut self, now: Instant) {
+        self.bucket(now).requests += 1;
+        self.window.requests += 1;
+    }
+
+    /// Whether one more retry may be made; if so it is counted.
+    pub fn try_retry(&mut self, now: Instant) -> bool {
+        self.bucket(now);
+        let allowed = self.budget.ratio * self.window.requests as f64
+            + self.budget.min_per_second * self.budget.window.as_secs_f64();
+        let granted = (self.window.retries + 1) as f64 <= allowed;
+        if granted {
+            self.bucket(now).retries += 1;
+            self.window.retries += 1;
+        }
+        granted
+    }
+
+    /// The current bucket, after emptying those that have left the window. A clock that went back changes
+    /// nothing.
+    fn bucket(&mut self, now: Instant) -> &mut Counts {
+        let number = nanos(now.saturating_duration_since(self.start)) / self.bucket_nanos();
+        let passed = number.saturating_sub(self.current);
+        for step in 1..=passed.min(BUCKETS as u64) {
+            let left = std::mem::take(&mut self.ring[slot(self.current + step)]);
+            self.window.requests -= left.requests;
+            self.window.retries -= left.retries;
+        }
+        self.current += passed;
+        &mut self.ring[slot(self.current)]
+    }
+
+    fn bucket_nanos(&self) -> u64 {
+        (nanos(self.budget.window) / BUCKETS as u64).max(1)
+    }
+}
+
+/// Where in the ring a bucket is, always below [`BUCKETS`].
+fn slot(number: u64) -> usize {
+    (number % BUCKETS as u64) as usize
+}
+
+/// 584 years at most.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// Every event with its time, counted anew at each question.
+    #[derive(Default)]
+    struct Log {
+        requests: Vec<u64>,
+        retries: Vec<u64>,
+    }
+
+    impl Log {
+        fn within(events: &[u64], bucket_ms: u64, now: u64) -> usize {
+            events
+                .iter()
+                .filter(|at| now / bucket_ms - *at / bucket_ms < BUCKETS as u64)
+                .count()
+        }
+
+        fn try_retry(&mut self, budget: &RetryBudget, now: u64) -> bool {
+            let bucket_ms = budget.window.as_millis() as u64 / BUCKETS as u64;
+            let allowed = budget.ratio * Self::within(&self.requests, bucket_ms, now) as f64
+                + budget.min_per_second * budget.window.as_secs_f64();
+            let granted = Self::within(&self.retries, bucket_ms, now) as f64 + 1.0 <= allowed;
+            if granted {
+                self.retries.push(now);
+            }
+            granted
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn it_grants_what_a_log_of_all_events_grants(
+            events in vec((prop_oneof![8 => 0u64..300, 1 => 0u64..15_000], any::<bool>()), 0..300),
+            ratio in 0.0f64..=1.0,
+            min_per_second in 0.0f64..2.0,
+            window_s in 1u64..20,
+        ) {
+            let budget = RetryBudget { ratio, min_per_second, window: Duration::from_secs(window_s) };
+            let start = Instant::now();
+            let (mut state, mut log, mut now) = (RetryBudgetState::new(budget, start), Log::default(), 0);
+            for (pause, is_retry) in events {
+                now += pause;
+                let instant = start + Duration::from_millis(now);
+                if is_retry {
+                    prop_assert_eq!(state.try_retry(instant), log.try_retry(&budget, now));
+                } else {
+                    state.request(instant);
+                    log.requests.push(now);
+                }
+            }
+        }
+
+        #[test]
+        fn odd_budgets_and_times_are_taken(
+            ratio in any::<f64>(),
+            min_per_second in any::<f64>(),
+            window in any::<Duration>(),
+            times in vec(any::<u32>(), 0..20),
+        ) {
+            let start = Instant::now();
+            let mut state = RetryBudgetState::new(RetryBudget { ratio, min_per_second, window }, start);
+            for at in times {
+                let now = start + Duration::from_micros(at.into());
+                state.request(now);
+                state.try_retry(now);
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_grants_a_fifth_and_a_hundred_in_ten_seconds() {
+        let start = Instant::now();
+        let mut state = RetryBudgetState::new(RetryBudget::default(), start);
+        for _ in 0..1000 {
+            state.request(start);
+        }
+        assert_eq!((0..1000).filter(|_| state.try_retry(start)).count(), 300);
+        let later = start + Duration::from_secs(10);
+        assert_eq!((0..1000).filter(|_| state.try_retry(later)).count(), 100);
+    }
+}

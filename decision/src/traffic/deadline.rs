@@ -1,0 +1,120 @@
+//! How long a request, and each of its attempts, may take.
+
+use std::time::{Duration, Instant};
+
+use model::resilience::Timeouts;
+
+use crate::Reason;
+
+/// The end of a request's time, and the time of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    whole: Option<Instant>,
+    attempt: Option<Duration>,
+}
+
+/// When to give an attempt up, and what to say then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptLimit {
+    pub at: Instant,
+    /// [`Reason::RequestTimeout`] where it is the whole request's time that ends, else
+    /// [`Reason::AttemptTimeout`].
+    pub reason: Reason,
+}
+
+impl Deadline {
+    /// Of a request that arrived at `start`: the shorter of the route's request timeout and what the caller
+    /// gave in `grpc-timeout`. A time beyond what the clock can count is no limit.
+    pub fn new(start: Instant, timeouts: &Timeouts, grpc_timeout: Option<Duration>) -> Self {
+        let given = [timeouts.request, grpc_timeout].into_iter().flatten().min();
+        Self {
+            whole: given.and_then(|given| start.checked_add(given)),
+            attempt: timeouts.backend_request,
+        }
+    }
+
+    /// When the request's time ends; `None` where it has no limit.
+    pub fn at(&self) -> Option<Instant> {
+        self.whole
+    }
+
+    /// What is left of the request's time, zero when it is over; `None` where it has no limit.
+    pub fn remaining(&self, now: Instant) -> Option<Duration> {
+        self.whole.map(|end| end.saturating_duration_since(now))
+    }
+
+    /// Whether the request's time is over.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.whole.is_some_and(|end| end <= now)
+    }
+
+    /// Until when an attempt that starts `now` may take; `None` where nothing limits it. What is left then is
+    /// also the `grpc-timeout` to pass on.
+    pub fn attempt(&self, now: Instant) -> Option<AttemptLimit> {
+        let own = self.attempt.and_then(|time| now.checked_add(time));
+        match (self.whole, own) {
+            (Some(whole), Some(own)) if own < whole => Some(AttemptLimit {
+                at: own,
+                reason: Reason::AttemptTimeout,
+            }),
+            (None, Some(own)) => Some(AttemptLimit {
+                at: own,
+                reason: Reason::AttemptTimeout,
+            }),
+            (Some(whole), _) => Some(AttemptLimit {
+                at: whole,
+                reason: Reason::RequestTimeout,
+            }),
+            (None, None) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Counted in milliseconds from the start, with a very late one standing for "no limit".
+        #[test]
+        fn the_earliest_limit_counts(
+            request in option::of(1u64..100),
+            attempt in option::of(1u64..100),
+            grpc in option::of(0u64..100),
+            now in 0u64..120,
+        ) {
+            const NEVER: u64 = 1_000_000;
+            let ms = Duration::from_millis;
+            let start = Instant::now();
+            let timeouts = Timeouts { request: request.map(ms), backend_request: attempt.map(ms) };
+            let deadline = Deadline::new(start, &timeouts, grpc.map(ms));
+
+            let whole = request.unwrap_or(NEVER).min(grpc.unwrap_or(NEVER));
+            let own = now + attempt.unwrap_or(NEVER);
+            prop_assert_eq!(deadline.is_over(start + ms(now)), whole <= now);
+            prop_assert_eq!(
+                deadline.remaining(start + ms(now)),
+                (whole != NEVER).then(|| ms(whole.saturating_sub(now)))
+            );
+            let limit = deadline.attempt(start + ms(now));
+            let end = whole.min(own);
+            prop_assert_eq!(limit.map(|limit| limit.at), (end < NEVER).then(|| start + ms(end)));
+            if let Some(limit) = limit {
+                prop_assert_eq!(limit.reason == Reason::RequestTimeout, whole <= own);
+            }
+        }
+    }
+
+    #[test]
+    fn uncountable_times_are_no_limit() {
+        let forever = Timeouts {
+            request: None,
+            backend_request: Some(Duration::MAX),
+        };
+        let deadline = Deadline::new(Instant::now(), &forever, Some(Duration::MAX));
+        assert_eq!(deadline.at(), None);
+        assert_eq!(deadline.attempt(Instant::now()), None);
+    }
+}
