@@ -1,7 +1,7 @@
 //! The only conversion between wire and model. What comes off the wire is hostile: every bound is checked again by
 //! the model's own constructors, and an error names the field.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -58,12 +58,16 @@ pub fn app_ports_to_wire(ports: &[AppPort]) -> Vec<v1::AppPort> {
     ports.iter().map(wire).collect()
 }
 
+/// Most application ports of one workload.
+pub const MAX_APP_PORTS: usize = 64;
+/// Longest name of an application port, in bytes.
+pub const MAX_PORT_NAME_BYTES: usize = 63;
+
 /// A workload as its proxy introduces it; who it is comes from its certificate.
 ///
 /// # Errors
 /// Names the field of `Hello` that is wrong.
 pub fn workload_from_wire(hello: &v1::Hello, identity: &SpiffeId) -> Result<Workload, FieldError> {
-    const MAX_APP_PORTS: usize = 64;
     if hello.app_ports.len() > MAX_APP_PORTS {
         return Err(FieldError::at(
             "app_ports",
@@ -75,23 +79,21 @@ pub fn workload_from_wire(hello: &v1::Hello, identity: &SpiffeId) -> Result<Work
         .iter()
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
-    let inbound: SocketAddr = parse("inbound", &hello.inbound)?;
-    if inbound.ip().is_unspecified() || inbound.port() == 0 {
-        return Err(FieldError::at(
-            "inbound",
-            format!("{inbound} is not an address others can reach"),
-        ));
-    }
+    let inbound = address("inbound", &hello.inbound)?;
     Ok(Workload {
         id: parse("workload_id", &hello.workload_id)?,
         identity: identity.clone(),
         labels: Labels::new(labels).map_err(|error| error.within("labels"))?,
         inbound,
         app_ports: items("app_ports", &hello.app_ports, |port| {
+            if port.name.len() > MAX_PORT_NAME_BYTES {
+                let why = format!("is longer than {MAX_PORT_NAME_BYTES} bytes");
+                return Err(FieldError::at("name", why));
+            }
             let name = Some(port.name.clone()).filter(|name| !name.is_empty());
             Ok(AppPort {
                 name,
-                address: parse("address", &port.address)?,
+                address: socket("address", &port.address)?,
             })
         })?,
         ready: hello.ready,
@@ -114,16 +116,22 @@ fn inbound_to_wire(inbound: &Inbound) -> v1::Inbound {
 }
 
 fn inbound_from_wire(wire: v1::Inbound) -> Result<Inbound, FieldError> {
-    let served = items("served", &wire.served, |port| {
+    let ports = items("served", &wire.served, |port| {
         let served = ServedPort {
-            app: parse("app", &port.app)?,
+            app: socket("app", &port.app)?,
             protocol: protocol_from_wire(port.protocol)?,
         };
         Ok((parse::<ServicePort>("service_port", &port.service_port)?, served))
     })?;
-    Ok(Inbound {
-        served: served.into_iter().collect::<HashMap<_, _>>(),
-    })
+    let mut served = HashMap::with_capacity(ports.len());
+    for (index, (name, port)) in ports.into_iter().enumerate() {
+        let again = || FieldError::at("service_port", format!("{name} is there more than once"));
+        if served.contains_key(&name) {
+            return Err(again().within_item(index).within("served"));
+        }
+        served.insert(name, port);
+    }
+    Ok(Inbound { served })
 }
 
 fn protocol_to_wire(protocol: AppProtocol) -> i32 {
@@ -163,7 +171,7 @@ fn destination_to_wire(destination: &Destination) -> v1::Destination {
 
 fn destination_from_wire(wire: v1::Destination) -> Result<Destination, FieldError> {
     let service = parse("service", &wire.service)?;
-    let ports = items("ports", &wire.ports, |port| {
+    let read = items("ports", &wire.ports, |port| {
         let number = u16::try_from(port.port).ok().filter(|number| *number != 0);
         let number = number.ok_or_else(|| FieldError::at("port", format!("{} is no port", port.port)))?;
         let rules = items("rules", &port.rules, rule_from_wire)?;
@@ -175,10 +183,14 @@ fn destination_from_wire(wire: v1::Destination) -> Result<Destination, FieldErro
             },
         ))
     })?;
-    Ok(Destination {
-        service,
-        ports: ports.into_iter().collect(),
-    })
+    let mut ports = BTreeMap::new();
+    for (index, (number, port)) in read.into_iter().enumerate() {
+        if ports.insert(number, port).is_some() {
+            let again = FieldError::at("port", format!("{number} is there more than once"));
+            return Err(again.within_item(index).within("ports"));
+        }
+    }
+    Ok(Destination { service, ports })
 }
 
 fn rule_to_wire(rule: &Rule) -> v1::Rule {
@@ -207,10 +219,12 @@ fn rule_from_wire(wire: &v1::Rule) -> Result<Rule, FieldError> {
         matches: items("matches", &wire.matches, match_from_wire)?,
         filters: items("filters", &wire.filters, filter_from_wire)?,
         backends: items("backends", &wire.backends, backend_from_wire)?,
+        // Its error is in the words of the configuration: here the field has another name.
         timeouts: Timeouts::new(
             time(wire.request_timeout_ms),
             time(wire.backend_request_timeout_ms),
-        )?,
+        )
+        .map_err(|error| FieldError::at("backend_request_timeout_ms", error.why))?,
         retry: match &wire.retry {
             Some(retry) => Some(retry_from_wire(retry).map_err(|error| error.within("retry"))?),
             None => None,
@@ -422,7 +436,7 @@ fn endpoints_from_wire(wire: v1::EndpointSet) -> Result<EndpointSet, FieldError>
             .collect();
         Ok(Arc::new(Endpoint {
             workload: parse("workload_id", &endpoint.workload_id)?,
-            address: parse("address", &endpoint.address)?,
+            address: address("address", &endpoint.address)?,
             identity: parse("spiffe_id", &endpoint.spiffe_id)?,
             labels: Labels::new(labels).map_err(|error| error.within("labels"))?,
         }))
@@ -451,6 +465,25 @@ where
         .map_err(|error: T::Err| FieldError::at(field, format!("{text:?}: {error}")))
 }
 
+/// An address that other machines can send to.
+fn address(field: &str, text: &str) -> Result<SocketAddr, FieldError> {
+    let address = socket(field, text)?;
+    if address.ip().is_unspecified() {
+        let why = format!("{address} is not an address others can reach");
+        return Err(FieldError::at(field, why));
+    }
+    Ok(address)
+}
+
+fn socket(field: &str, text: &str) -> Result<SocketAddr, FieldError> {
+    let address: SocketAddr = parse(field, text)?;
+    if address.port() == 0 {
+        return Err(FieldError::at(field, format!("{address} has no port")));
+    }
+    Ok(address)
+}
+
+/// Rounded up, since 0 is "no limit".
 fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
