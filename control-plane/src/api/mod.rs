@@ -1,0 +1,7 @@
+//! The calls of the control plane: who a sidecar is, and what an operator does.
+
+mod identity;
+mod operator;
+
+pub(crate) use identity::IdentityService;
+pub(crate) use operator::OperatorService;

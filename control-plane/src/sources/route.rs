@@ -1,0 +1,306 @@
+//! What HTTPRoute and GRPCRoute have in common: parents, backends, filters and header matches.
+//!
+//! `gateway-api` has a type of its own for every place a shape stands in; those of HTTPRoute's rules are read
+//! here, and the others, which are parts of them or the same, are read as those.
+
+use std::collections::BTreeSet;
+
+use gateway_api::experimental::httproutes::{
+    HttpRouteParentRefs, HttpRouteRulesBackendRefs, HttpRouteRulesFilters,
+    HttpRouteRulesFiltersRequestHeaderModifier, HttpRouteRulesFiltersType, HttpRouteRulesMatchesHeaders,
+    HttpRouteRulesMatchesHeadersType,
+};
+use http::{HeaderName, HeaderValue};
+use model::filter::{Filter, HeaderModifier};
+use model::pattern::{Regex, ValuePattern};
+use model::route::Backend;
+use model::{FieldError, Label, ServiceName, ServicePort};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::check::{At, Distinct};
+use super::object::{BackendRef, ParentRef};
+
+// Gateway API's own limits of list lengths.
+pub(super) const MAX_PARENTS: usize = 32;
+pub(super) const MAX_HOSTNAMES: usize = 16;
+pub(super) const MAX_RULES: usize = 16;
+pub(super) const MAX_MATCHES: usize = 64;
+/// Over all rules of a route.
+pub(super) const MAX_MATCHES_OF_ROUTE: usize = 128;
+pub(super) const MAX_VALUE_MATCHES: usize = 16;
+const MAX_BACKENDS: usize = 16;
+const MAX_FILTERS: usize = 16;
+const MAX_HEADER_CHANGES: usize = 16;
+/// Longest value that a header or query parameter is compared with, in bytes.
+const MAX_VALUE_BYTES: usize = 4096;
+
+/// Reads one of `gateway-api`'s types as another of the same shape.
+pub(super) fn same_shape<T: DeserializeOwned>(at: &At<'_>, value: impl Serialize) -> Option<T> {
+    let read = serde_json::to_value(value).and_then(serde_json::from_value);
+    at.keep(read.map_err(|error| FieldError::new(error.to_string())))
+}
+
+/// As [`same_shape`], for a list.
+pub(super) fn same_shapes<T: DeserializeOwned>(
+    at: &At<'_>,
+    list: Option<Vec<impl Serialize>>,
+) -> Option<Vec<T>> {
+    list.and_then(|list| same_shape(at, list))
+}
+
+pub(super) fn parents(at: &At<'_>, own: &Label, list: Option<Vec<HttpRouteParentRefs>>) -> Vec<ParentRef> {
+    let mut parents: Vec<ParentRef> = Vec::new();
+    let mut distinct = Distinct::new();
+    for (index, (at, parent)) in at
+        .field("parentRefs")
+        .items(list, MAX_PARENTS)
+        .into_iter()
+        .enumerate()
+    {
+        let Some(parent) = parent_ref(&at, own, index, parent) else {
+            continue;
+        };
+        let said = (parent.service.clone(), parent.port, parent.section.clone());
+        distinct.check(&at, index, said);
+        parents.push(parent);
+    }
+    parents
+}
+
+fn parent_ref(at: &At<'_>, own: &Label, index: usize, parent: HttpRouteParentRefs) -> Option<ParentRef> {
+    match parent.kind.as_deref() {
+        Some("Service") => {}
+        None => {
+            at.refuse("kind is missing, which means Gateway and is not supported yet (supported: Service)");
+            return None;
+        }
+        Some(kind) => {
+            at.field("kind")
+                .refuse(format!("{kind:?} is not supported yet (supported: Service)"));
+            return None;
+        }
+    }
+    match parent.group.as_deref() {
+        Some("" | "core") => {}
+        None => {
+            at.refuse("group is missing, which means gateway.networking.k8s.io; a Service has group: \"\"")
+        }
+        Some(group) => at
+            .field("group")
+            .refuse(format!("{group:?} has no Service; its group is \"\"")),
+    }
+    let service = service_name(at, own, parent.namespace.as_deref(), &parent.name);
+    let port = match parent.port {
+        Some(port) => Some(at.field("port").port(port)?),
+        None => None,
+    };
+    // Gateway API: an empty section name is none.
+    let section = parent.section_name.filter(|section| !section.is_empty());
+    Some(ParentRef {
+        service: service?,
+        port,
+        section,
+        index,
+    })
+}
+
+fn service_name(at: &At<'_>, own: &Label, namespace: Option<&str>, name: &str) -> Option<ServiceName> {
+    let name = at.field("name").keep(name.parse());
+    let namespace = namespace.map_or_else(|| Some(own.clone()), |ns| at.field("namespace").keep(ns.parse()));
+    Some(ServiceName {
+        namespace: namespace?,
+        name: name?,
+    })
+}
+
+/// `at` is the rule.
+pub(super) fn backends(
+    at: &At<'_>,
+    own: &Label,
+    list: Option<Vec<HttpRouteRulesBackendRefs>>,
+) -> Vec<BackendRef> {
+    let items = at.field("backendRefs").items(list, MAX_BACKENDS);
+    items
+        .into_iter()
+        .filter_map(|(at, backend)| backend_ref(&at, own, backend))
+        .collect()
+}
+
+fn backend_ref(at: &At<'_>, own: &Label, backend: HttpRouteRulesBackendRefs) -> Option<BackendRef> {
+    let group = backend.group.as_deref().unwrap_or_default();
+    if !matches!(group, "" | "core") {
+        at.field("group")
+            .refuse(format!("{group:?} is not supported yet (supported: \"\")"));
+    }
+    let kind = backend.kind.as_deref().unwrap_or("Service");
+    if kind != "Service" {
+        at.field("kind")
+            .refuse(format!("{kind:?} is not supported yet (supported: Service)"));
+    }
+    let filters = same_shapes(at, backend.filters).map_or_else(Vec::new, |list| filters(at, Some(list)));
+    let weight = weight(&at.field("weight"), backend.weight);
+    let service = service_name(at, own, backend.namespace.as_deref(), &backend.name);
+    let Some(port) = backend.port else {
+        at.refuse("port is missing, which a Service needs");
+        return None;
+    };
+    let port = at.field("port").port(port)?;
+    let target: ServicePort = service?.port(port);
+    Some(BackendRef {
+        target,
+        weight,
+        filters,
+    })
+}
+
+fn weight(at: &At<'_>, weight: Option<i32>) -> u32 {
+    let weight = weight.unwrap_or(1);
+    match u32::try_from(weight) {
+        Ok(weight) if weight <= Backend::MAX_WEIGHT => return weight,
+        Ok(_) => at.refuse(format!("{weight} is over {}", Backend::MAX_WEIGHT)),
+        Err(_) => at.refuse(format!("{weight} is negative")),
+    }
+    0
+}
+
+/// `at` is what has the field `filters`: a rule or a backend.
+pub(super) fn filters(at: &At<'_>, list: Option<Vec<HttpRouteRulesFilters>>) -> Vec<Filter> {
+    let mut distinct = Distinct::new();
+    let mut filters = Vec::new();
+    for (index, (at, filter)) in at
+        .field("filters")
+        .items(list, MAX_FILTERS)
+        .into_iter()
+        .enumerate()
+    {
+        let Some(filter) = filter_of(&at, filter) else {
+            continue;
+        };
+        // Gateway API: a header modifier cannot be repeated, since two have no defined order.
+        distinct.check(&at, index, matches!(filter, Filter::RequestHeaders(_)));
+        filters.push(filter);
+    }
+    filters
+}
+
+fn filter_of(at: &At<'_>, filter: HttpRouteRulesFilters) -> Option<Filter> {
+    use HttpRouteRulesFiltersType as Type;
+    let given = [
+        ("requestHeaderModifier", filter.request_header_modifier.is_some()),
+        (
+            "responseHeaderModifier",
+            filter.response_header_modifier.is_some(),
+        ),
+        ("requestMirror", filter.request_mirror.is_some()),
+        ("requestRedirect", filter.request_redirect.is_some()),
+        ("urlRewrite", filter.url_rewrite.is_some()),
+        ("extensionRef", filter.extension_ref.is_some()),
+        ("cors", filter.cors.is_some()),
+        ("externalAuth", filter.external_auth.is_some()),
+    ];
+    let (field, filter) = match filter.r#type {
+        Type::RequestHeaderModifier => {
+            let modifier = filter
+                .request_header_modifier
+                .map(|m| modifier(&at.field("requestHeaderModifier"), m));
+            ("requestHeaderModifier", modifier.map(Filter::RequestHeaders))
+        }
+        Type::ResponseHeaderModifier => {
+            let at = at.field("responseHeaderModifier");
+            let modifier = filter
+                .response_header_modifier
+                .and_then(|m| Some(modifier(&at, same_shape(&at, m)?)));
+            ("responseHeaderModifier", modifier.map(Filter::ResponseHeaders))
+        }
+        Type::RequestMirror
+        | Type::RequestRedirect
+        | Type::UrlRewrite
+        | Type::ExtensionRef
+        | Type::Cors
+        | Type::ExternalAuth => {
+            let name = serde_json::to_value(&filter.r#type).unwrap_or_default();
+            at.field("type").refuse(format!(
+                "{name} is not supported yet (supported: RequestHeaderModifier, ResponseHeaderModifier)"
+            ));
+            return None;
+        }
+    };
+    for (other, _) in given
+        .into_iter()
+        .filter(|(other, given)| *given && *other != field)
+    {
+        at.field(other).refuse("is not what the filter's type says");
+    }
+    if !given.contains(&(field, true)) {
+        at.refuse(format!("{field} is missing, which the filter's type asks for"));
+    }
+    filter
+}
+
+fn modifier(at: &At<'_>, modifier: HttpRouteRulesFiltersRequestHeaderModifier) -> HeaderModifier {
+    let removed = at.field("remove").items(modifier.remove, MAX_HEADER_CHANGES);
+    let remove: Vec<HeaderName> = removed
+        .into_iter()
+        .filter_map(|(at, name)| at.keep(header_name(&name)))
+        .collect();
+    let set = at.field("set").items(modifier.set, MAX_HEADER_CHANGES);
+    let set = set
+        .into_iter()
+        .filter_map(|(at, header)| header_field(&at, &header.name, &header.value))
+        .collect();
+    let add = at.field("add").items(modifier.add, MAX_HEADER_CHANGES);
+    let add = add
+        .into_iter()
+        .filter_map(|(at, header)| header_field(&at, &header.name, &header.value))
+        .collect();
+    at.keep(HeaderModifier::new(remove, set, add)).unwrap_or_default()
+}
+
+fn header_field(at: &At<'_>, name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    let name = at.field("name").keep(header_name(name));
+    let at = at.field("value");
+    if value.is_empty() || value.trim() != value {
+        at.refuse(format!("{value:?} is empty or has spaces at an end"));
+    }
+    let why = |_| FieldError::new(format!("{value:?} is not a header's value (visible ASCII)"));
+    let value = at.keep(HeaderValue::from_str(value).map_err(why));
+    Some((name?, value?))
+}
+
+fn header_name(name: &str) -> Result<HeaderName, FieldError> {
+    HeaderName::try_from(name).map_err(|_| FieldError::new(format!("{name:?} is not a header's name")))
+}
+
+/// `at` is the match. Of several entries with one name only the first counts (Gateway API).
+pub(super) fn header_matches(
+    at: &At<'_>,
+    list: Option<Vec<HttpRouteRulesMatchesHeaders>>,
+) -> Vec<(HeaderName, ValuePattern)> {
+    let mut seen = BTreeSet::new();
+    let mut matches = Vec::new();
+    for (at, header) in at.field("headers").items(list, MAX_VALUE_MATCHES) {
+        let regex = header.r#type == Some(HttpRouteRulesMatchesHeadersType::RegularExpression);
+        let name = at.field("name").keep(header_name(&header.name));
+        let pattern = value_pattern(&at.field("value"), regex, header.value);
+        if let (Some(name), Some(pattern)) = (name, pattern)
+            && seen.insert(name.as_str().to_owned())
+        {
+            matches.push((name, pattern));
+        }
+    }
+    matches
+}
+
+/// `at` is the field `value`.
+pub(super) fn value_pattern(at: &At<'_>, regex: bool, value: String) -> Option<ValuePattern> {
+    if value.is_empty() || value.len() > MAX_VALUE_BYTES {
+        at.refuse(format!("a value to compare with has 1-{MAX_VALUE_BYTES} bytes"));
+        return None;
+    }
+    if regex {
+        at.keep(Regex::new(&value)).map(ValuePattern::Regex)
+    } else {
+        Some(ValuePattern::Exact(value))
+    }
+}

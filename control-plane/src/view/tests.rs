@@ -1,0 +1,365 @@
+//! Cause and effect of compiling: this configuration and these workloads, hence those resources.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::workload::{AppPort, Workload};
+use model::{AppProtocol, Destination, Labels, Resource, ResourceName, ServiceName, WorkloadId};
+
+use super::*;
+use crate::sources::parse_documents;
+
+/// The state after applying each text in turn, each at a generation of its own from 1.
+fn mesh(texts: &[&str]) -> MeshState {
+    let mut state = MeshState::default();
+    for text in texts {
+        state.generation.0 += 1;
+        for document in parse_documents("mesh.yaml", text).expect("valid") {
+            let stored = StoredObject {
+                created: state.generation.0,
+                object: document.object,
+            };
+            state.objects.insert(stored.object.key(), stored);
+        }
+    }
+    state
+}
+
+fn service(name: &str, ports: &str) -> String {
+    let (namespace, name) = name.split_once('/').expect("namespace/name");
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec: {{selector: {{app: {name}}}, ports: {ports}}}\n"
+    )
+}
+
+/// A route of this kind for a parent, each rule sending to one backend.
+fn route(kind: &str, name: &str, parent: &str, backends: &[&str]) -> String {
+    let (namespace, name) = name.split_once('/').expect("namespace/name");
+    let rules: String = backends
+        .iter()
+        .map(|b| format!("    - backendRefs: [{b}]\n"))
+        .collect();
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\n\
+         metadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  parentRefs: [{{group: '', kind: Service, {parent}}}]\n\
+         \x20 rules:\n{rules}"
+    )
+}
+
+fn add(state: &mut MeshState, id: &str, namespace: &str, labels: &[(&str, &str)], app_ports: &[(&str, u16)]) {
+    let labels = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    let app_port = |(name, port): &(&str, u16)| AppPort {
+        name: (!name.is_empty()).then(|| (*name).to_owned()),
+        address: ([127, 0, 0, 1], *port).into(),
+    };
+    let workload = Workload {
+        id: id.parse().expect("valid"),
+        identity: format!("spiffe://cluster.local/ns/{namespace}/sa/x")
+            .parse()
+            .expect("valid"),
+        labels: Labels::new(labels).expect("valid"),
+        inbound: ([10, 0, 0, 1], 15008).into(),
+        app_ports: app_ports.iter().map(app_port).collect(),
+        ready: true,
+    };
+    state.workloads.insert(workload.id.clone(), workload);
+}
+
+fn name(text: &str) -> ServiceName {
+    text.parse().expect("namespace/name")
+}
+
+fn id(text: &str) -> WorkloadId {
+    text.parse().expect("an id")
+}
+
+fn rules_of(destination: &Destination, port: u16) -> Vec<&str> {
+    destination.ports[&port]
+        .rules
+        .iter()
+        .map(|rule| &*rule.name)
+        .collect()
+}
+
+/// Each condition as `type status reason: message`.
+fn conditions_of(state: &MeshState, key: &str) -> Vec<String> {
+    let told = conditions(state, &key.parse().expect("a key"));
+    told.iter()
+        .map(|c| format!("{} {} {}: {}", c.type_, c.status, c.reason, c.message))
+        .collect()
+}
+
+const HTTP: &str = "[{port: 80, appProtocol: http}]";
+
+#[test]
+fn rules_stand_grpc_first_then_oldest_first_then_by_name() {
+    let to = ["{name: cart, port: 80}"];
+    let state = mesh(&[
+        &service("shop/cart", HTTP),
+        &route("HTTPRoute", "shop/z-old", "name: cart", &to),
+        &format!(
+            "{}---\n{}",
+            route("HTTPRoute", "shop/b-same-age", "name: cart", &to),
+            route(
+                "HTTPRoute",
+                "shop/a-same-age",
+                "name: cart",
+                &["{name: cart, port: 80}", "{name: v2, port: 80}"]
+            ),
+        ),
+        &route("GRPCRoute", "shop/young", "name: cart", &to),
+    ]);
+    let cart = destination(&state, &name("shop/cart")).expect("exists");
+    assert_eq!(
+        rules_of(&cart, 80),
+        [
+            "GRPCRoute/shop/young#0",
+            "HTTPRoute/shop/z-old#0",
+            "HTTPRoute/shop/a-same-age#0",
+            "HTTPRoute/shop/a-same-age#1",
+            "HTTPRoute/shop/b-same-age#0",
+        ]
+    );
+}
+
+#[test]
+fn a_route_governs_the_ports_it_names() {
+    let ports = "[{name: web, port: 80}, {name: admin, port: 81}, {name: db, port: 82, appProtocol: tcp}]";
+    let table = [
+        ("name: cart", vec![80, 81]),
+        ("name: cart, port: 81", vec![81]),
+        ("name: cart, sectionName: web", vec![80]),
+        ("name: cart, sectionName: web, port: 81", vec![]),
+        ("name: cart, port: 82", vec![]),
+        ("name: cart, port: 9", vec![]),
+        ("name: cart, namespace: other", vec![]),
+    ];
+    for (parent, expected) in table {
+        let state = mesh(&[
+            &service("shop/cart", ports),
+            &service("other/cart", ports),
+            &route("HTTPRoute", "shop/r", parent, &["{name: cart, port: 80}"]),
+        ]);
+        let governed = |service: &str| -> Vec<u16> {
+            let destination = destination(&state, &name(service)).expect("exists");
+            let ports = destination
+                .ports
+                .into_iter()
+                .filter(|(_, port)| !port.rules.is_empty());
+            ports.map(|(number, _)| number).collect()
+        };
+        assert_eq!(governed("shop/cart"), expected, "{parent}");
+        assert_eq!(governed("other/cart"), Vec::<u16>::new(), "{parent}");
+        let accepted = conditions(&state, &"HTTPRoute/shop/r".parse().expect("a key"))[0].status;
+        assert_eq!(accepted, !expected.is_empty(), "{parent}");
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_resolve_keeps_its_share_without_a_target() {
+    let backends = "{name: cart, port: 80, weight: 90}, {name: gone, port: 80}, {name: cart, port: 81}, \
+                    {name: cart, port: 80, namespace: other}";
+    let state = mesh(&[
+        &service("shop/cart", HTTP),
+        &service("other/cart", HTTP),
+        &route("HTTPRoute", "shop/r", "name: cart", &[backends]),
+    ]);
+    let cart = destination(&state, &name("shop/cart")).expect("exists");
+    let told: Vec<_> = cart.ports[&80].rules[0]
+        .backends
+        .iter()
+        .map(|backend| (&*backend.reference, backend.target.is_some(), backend.weight))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("shop/cart:80", true, 90),
+            ("shop/gone:80", false, 1),
+            ("shop/cart:81", false, 1),
+            ("other/cart:80", false, 1),
+        ]
+    );
+    assert_eq!(
+        conditions_of(&state, "HTTPRoute/shop/r"),
+        [
+            "Accepted true Accepted: ",
+            "ResolvedRefs false BackendNotFound: Service shop/gone does not exist; Service shop/cart has no port 81; \
+         other/cart:80 is in another namespace, and ReferenceGrant is not supported yet",
+        ]
+    );
+}
+
+#[test]
+fn a_route_that_cannot_be_attached_says_why() {
+    let to = ["{name: cart, port: 80}"];
+    let table = [
+        ("name: gone", "NoMatchingParent: Service shop/gone does not exist"),
+        (
+            "name: cart, port: 9",
+            "NoMatchingParent: Service shop/cart has no port 9",
+        ),
+        (
+            "name: db",
+            "UnsupportedProtocol: every port of Service shop/db that the route names is opaque TCP",
+        ),
+        (
+            "name: cart, namespace: other",
+            "NotAllowedByParent: Service other/cart is in another namespace: a route governs services of its own \
+             namespace only (consumer routes are not supported yet)",
+        ),
+    ];
+    for (parent, expected) in table {
+        let state = mesh(&[
+            &service("shop/cart", HTTP),
+            &service("shop/db", "[{port: 1, appProtocol: tcp}]"),
+            &route("GRPCRoute", "shop/r", parent, &to),
+        ]);
+        assert_eq!(
+            conditions_of(&state, "GRPCRoute/shop/r")[0],
+            format!("Accepted false {expected}")
+        );
+    }
+}
+
+#[test]
+fn hostnames_are_noted_as_ignored() {
+    let text = route("HTTPRoute", "shop/r", "name: cart", &["{name: cart, port: 80}"])
+        + "  hostnames: [a.example]\n";
+    let state = mesh(&[&service("shop/cart", HTTP), &text]);
+    assert_eq!(
+        conditions_of(&state, "HTTPRoute/shop/r")[0],
+        "Accepted true Accepted: hostnames are ignored, because the parent is a Service"
+    );
+    assert!(conditions_of(&state, "Service/shop/cart").is_empty());
+    assert!(conditions_of(&state, "Service/shop/gone").is_empty());
+}
+
+#[test]
+fn endpoints_are_ready_selected_workloads_of_the_namespace_that_serve_a_port() {
+    let mut state = mesh(&[&service("shop/cart", "[{port: 80, targetPort: web}]")]);
+    add(
+        &mut state,
+        "cart-2",
+        "shop",
+        &[("app", "cart"), ("version", "v2")],
+        &[("web", 9000)],
+    );
+    add(&mut state, "cart-1", "shop", &[("app", "cart")], &[("", 8080)]);
+    add(
+        &mut state,
+        "other-label",
+        "shop",
+        &[("app", "pay")],
+        &[("", 8080)],
+    );
+    add(
+        &mut state,
+        "other-namespace",
+        "default",
+        &[("app", "cart")],
+        &[("", 8080)],
+    );
+    add(
+        &mut state,
+        "other-port",
+        "shop",
+        &[("app", "cart")],
+        &[("admin", 8080)],
+    );
+    add(&mut state, "only-calls", "shop", &[("app", "cart")], &[]);
+    add(&mut state, "not-ready", "shop", &[("app", "cart")], &[("", 8080)]);
+    state.workloads.get_mut(&id("not-ready")).expect("added").ready = false;
+    let set = endpoints(&state, &name("shop/cart"));
+    let ids: Vec<&str> = set
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.workload.as_str())
+        .collect();
+    assert_eq!(ids, ["cart-1", "cart-2"]);
+    assert_eq!(set.endpoints[1].labels.get("version"), Some("v2"));
+    assert!(endpoints(&state, &name("shop/gone")).endpoints.is_empty());
+}
+
+#[test]
+fn a_workload_serves_the_ports_it_has_an_application_for() {
+    let mut state = mesh(&[
+        &service(
+            "shop/cart",
+            "[{name: web, port: 80, targetPort: web, appProtocol: http}, {name: db, port: 81, targetPort: db}]",
+        ),
+        &service("other/cart", HTTP),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: all, namespace: shop}\n\
+         spec: {selector: {tier: back}, ports: [{port: 7, targetPort: 9000}]}\n",
+    ]);
+    add(
+        &mut state,
+        "cart-1",
+        "shop",
+        &[("app", "cart"), ("tier", "back")],
+        &[("web", 9000)],
+    );
+    let served: BTreeMap<String, (String, AppProtocol)> = inbound(&state, &id("cart-1"))
+        .served
+        .into_iter()
+        .map(|(port, served)| (port.to_string(), (served.app.to_string(), served.protocol)))
+        .collect();
+    assert_eq!(
+        served,
+        BTreeMap::from([
+            (
+                "shop/all:7".to_owned(),
+                ("127.0.0.1:9000".to_owned(), AppProtocol::Detect)
+            ),
+            (
+                "shop/cart:80".to_owned(),
+                ("127.0.0.1:9000".to_owned(), AppProtocol::Http)
+            ),
+        ])
+    );
+    assert_eq!(
+        served_by(&state, &id("cart-1")),
+        [name("shop/all"), name("shop/cart")]
+    );
+    assert!(inbound(&state, &id("unknown")).served.is_empty());
+}
+
+#[test]
+fn a_workload_is_told_of_what_it_asked_for_and_what_that_leads_to() {
+    let mut state = mesh(&[
+        &service("shop/cart", HTTP),
+        &service("shop/cart-v2", HTTP),
+        &service("shop/unrelated", HTTP),
+        &route(
+            "HTTPRoute",
+            "shop/r",
+            "name: cart",
+            &["{name: cart-v2, port: 80}, {name: gone, port: 80}"],
+        ),
+    ]);
+    add(
+        &mut state,
+        "cart-v2",
+        "shop",
+        &[("app", "cart-v2")],
+        &[("", 8080)],
+    );
+    let asked = BTreeSet::from([name("shop/cart"), name("shop/gone")]);
+    let told = resources_for(&state, &id("caller"), &asked);
+    let names: Vec<String> = told.keys().map(ToString::to_string).collect();
+    assert_eq!(
+        names,
+        [
+            "inbound",
+            "destination/shop/cart",
+            "destination/shop/gone",
+            "endpoints/shop/cart",
+            "endpoints/shop/cart-v2",
+        ]
+    );
+    assert_eq!(told[&ResourceName::Destination(name("shop/gone"))], None);
+    let v2 = &told[&ResourceName::Endpoints(name("shop/cart-v2"))];
+    assert!(matches!(v2, Some(Resource::Endpoints(set)) if set.endpoints.len() == 1));
+}

@@ -1,0 +1,84 @@
+//! Which workloads serve a Service, and which Services a workload serves.
+
+use std::sync::Arc;
+
+use model::service::Service;
+use model::snapshot::{Inbound, ServedPort};
+use model::workload::Workload;
+use model::{Endpoint, EndpointSet, ServiceName, WorkloadId};
+
+use super::MeshState;
+
+/// The workloads that serve a Service now: ready, in its namespace, selected by it, and with an application
+/// behind at least one of its ports. Empty for a Service that does not exist.
+pub fn endpoints(state: &MeshState, name: &ServiceName) -> EndpointSet {
+    let endpoints = state.service(name).map_or_else(Vec::new, |service| {
+        let serving = state
+            .workloads
+            .values()
+            .filter(|workload| workload.ready && serves(workload, service));
+        serving.map(|workload| Arc::new(endpoint(workload))).collect()
+    });
+    EndpointSet {
+        service: name.clone(),
+        endpoints,
+    }
+}
+
+/// What a workload serves: every port of every Service that selects it, whether or not it is ready. Nothing
+/// for a workload that is not known.
+pub fn inbound(state: &MeshState, id: &WorkloadId) -> Inbound {
+    let mut inbound = Inbound::default();
+    let Some(workload) = state.workloads.get(id) else {
+        return inbound;
+    };
+    for service in state
+        .services_in(&workload.identity.namespace)
+        .filter(|service| selects(service, workload))
+    {
+        for (number, port) in &service.ports {
+            if let Some(app) = workload.app_address(&port.target) {
+                let served = ServedPort {
+                    app,
+                    protocol: port.protocol,
+                };
+                inbound.served.insert(service.name.port(*number), served);
+            }
+        }
+    }
+    inbound
+}
+
+/// The Services that select a workload and that it has an application for, by name; ready or not.
+pub fn served_by(state: &MeshState, id: &WorkloadId) -> Vec<ServiceName> {
+    let Some(workload) = state.workloads.get(id) else {
+        return Vec::new();
+    };
+    let services = state.services_in(&workload.identity.namespace);
+    services
+        .filter(|service| serves(workload, service))
+        .map(|service| service.name.clone())
+        .collect()
+}
+
+fn serves(workload: &Workload, service: &Service) -> bool {
+    selects(service, workload)
+        && service
+            .ports
+            .values()
+            .any(|port| workload.app_address(&port.target).is_some())
+}
+
+/// A workload's namespace is the one its identity proves, not one that it claims.
+fn selects(service: &Service, workload: &Workload) -> bool {
+    workload.identity.namespace == service.name.namespace && service.selector.selects(&workload.labels)
+}
+
+fn endpoint(workload: &Workload) -> Endpoint {
+    Endpoint {
+        workload: workload.id.clone(),
+        address: workload.inbound,
+        identity: workload.identity.clone(),
+        labels: workload.labels.clone(),
+    }
+}
