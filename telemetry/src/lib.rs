@@ -6,6 +6,7 @@
 mod environment;
 mod export;
 mod logs;
+pub mod pages;
 pub mod w3c;
 
 use std::sync::Arc;
