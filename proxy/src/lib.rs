@@ -1,1 +1,26 @@
-//! placeholder
+//! The sidecar: carries the calls of one application to other services and theirs to it, over mTLS.
+//!
+//! A request enters at [`listener`], is told apart in [`connection`], and takes the steps of [`http::outbound`]
+//! or [`http::inbound`]; [`forward`] makes the attempts and [`upstream`] the connections. What the proxy knows
+//! comes through [`config`], who it is through [`identity`]. [`Proxy::start`] puts it together.
+
+mod admin;
+pub mod config;
+mod connection;
+pub mod flags;
+mod forward;
+mod http;
+pub mod identity;
+mod listener;
+pub mod settings;
+mod start;
+pub mod stats;
+mod tcp;
+mod telemetry;
+mod tls;
+mod upstream;
+mod worker;
+
+pub use settings::{Limits, LocalPort, Settings};
+pub use start::{Proxy, ProxyError, Running};
+pub use stats::Stats;

@@ -1,0 +1,63 @@
+//! What a client sees when the proxy answers by itself: one shape for every [`Reason`].
+
+use decision::Reason;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+
+use super::body::ResponseBody;
+use crate::telemetry::Record;
+
+/// RFC 9209.
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// The answer for `reason`: its status and `Proxy-Status`; for a gRPC caller its gRPC status, trailers-only.
+pub(crate) fn refuse(reason: Reason, mut record: Record) -> Response<ResponseBody> {
+    record.refused(reason);
+    let is_grpc = record.is_grpc();
+    let text = if is_grpc {
+        String::new()
+    } else {
+        format!("{}\n", reason.detail())
+    };
+    let mut response = Response::new(ResponseBody::own(text, record));
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::try_from(proxy_status(reason)) {
+        headers.insert(PROXY_STATUS, value);
+    }
+    if is_grpc {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(u16::from(reason.grpc_status())));
+        headers.insert("grpc-message", HeaderValue::from_static(reason.detail()));
+    } else {
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        *response.status_mut() = reason.status();
+    }
+    response
+}
+
+/// Takes a member of ours off an application's response: only a sidecar may say what a sidecar found.
+pub(crate) fn disown(headers: &mut HeaderMap) {
+    let is_ours = |value: &HeaderValue| value.as_bytes().starts_with(b"weft;");
+    if headers.get_all(PROXY_STATUS).iter().any(is_ours) {
+        headers.remove(PROXY_STATUS);
+    }
+}
+
+/// Whether a response is another sidecar's own answer that it could not reach its application, so that
+/// nothing of the request was processed.
+pub(crate) fn unprocessed(status: StatusCode, headers: &HeaderMap) -> Option<Reason> {
+    if status != StatusCode::OK && !status.is_server_error() {
+        return None;
+    }
+    let value = headers.get(PROXY_STATUS)?;
+    [Reason::ConnectFailed, Reason::ConnectTimeout]
+        .into_iter()
+        .find(|reason| value.as_bytes() == proxy_status(*reason).as_bytes())
+}
+
+fn proxy_status(reason: Reason) -> String {
+    format!("weft; error={}; details=\"{}\"", reason.error(), reason.detail())
+}

@@ -1,0 +1,108 @@
+//! A request from another sidecar to the application beside this one, step by step.
+
+use std::rc::Rc;
+
+use decision::Reason;
+use http::Response;
+use http::request::Parts;
+use model::AppProtocol;
+
+use super::answer;
+use super::body::{Passing, ResponseBody};
+use super::head::{self, Head};
+use super::outbound::clean_response;
+use super::replay::ReplaySource;
+use super::server::Arrived;
+use super::upgrade;
+use crate::connection::Downstream;
+use crate::forward::{self, Forwarded};
+use crate::stats::Direction;
+use crate::telemetry::Record;
+use crate::upstream::{SendFailure, Spoken};
+
+/// Answers one request.
+pub(crate) async fn handle(downstream: Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
+    let Arrived {
+        mut request,
+        refused,
+        guard,
+    } = arrived;
+    let client_upgrade = head::take_upgrade(&mut request);
+    let (parts, incoming) = request.into_parts();
+    let mut record = Record::open(
+        &downstream.worker.recorder,
+        Direction::Inbound,
+        downstream.client,
+        &parts,
+    );
+    record.peer = downstream.peer.as_ref().map(|peer| peer.id().clone());
+    record.destination.clone_from(&downstream.service);
+    record.backend.clone_from(&downstream.service);
+    // Sent once: whether to try again is for the caller's sidecar to judge, which knows other endpoints.
+    let body = ReplaySource::new(incoming, 0);
+    match steps(&downstream, parts, &body, refused, &mut record).await {
+        Ok(Forwarded { mut response, lease }) => {
+            let upgraded = upgrade::splice(&downstream.worker, &mut response, client_upgrade, guard);
+            let (mut parts, incoming) = response.into_parts();
+            clean_response(&mut parts.headers, upgraded);
+            answer::disown(&mut parts.headers);
+            parts.version = http::Version::HTTP_11;
+            record.responded(parts.status, &parts.headers);
+            let passing = Passing::new(incoming, record, lease.filter(|_| !upgraded), None);
+            Response::from_parts(parts, ResponseBody::passing(passing))
+        }
+        Err(reason) => {
+            if let Some(guard) = guard {
+                guard.upgrade_decided(false);
+            }
+            answer::refuse(reason, record)
+        }
+    }
+}
+
+async fn steps(
+    downstream: &Downstream,
+    parts: Parts,
+    body: &ReplaySource,
+    refused: Option<Reason>,
+    record: &mut Record,
+) -> Result<Forwarded, Reason> {
+    if let Some(reason) = refused {
+        return Err(reason);
+    }
+    let worker = &downstream.worker;
+
+    // 1. One unambiguous message.
+    let head = Head::judge(&parts, &worker.limits.message)?;
+
+    // 2. Where the application serves what the caller's SNI named.
+    let snapshot = worker.snapshot();
+    record.generation = snapshot.generation;
+    let service = downstream.service.as_ref().ok_or(Reason::UnknownService)?;
+    let served = snapshot
+        .inbound
+        .served
+        .get(service)
+        .ok_or(Reason::UnknownService)?;
+    let spoken = match served.protocol {
+        _ if head.upgrade => Spoken::Http1,
+        AppProtocol::Http2 => Spoken::Http2,
+        AppProtocol::Http | AppProtocol::Detect if record.is_grpc() => Spoken::Http2,
+        AppProtocol::Http | AppProtocol::Detect | AppProtocol::Tcp => Spoken::Http1,
+    };
+
+    // 3. What is sent, as a child of this sidecar's span.
+    let mut upstream = head.upstream_parts(parts, spoken)?;
+    record.propagate(&mut upstream.headers);
+
+    // 4. Sent, once.
+    let request = forward::request(&upstream, body);
+    let sent = worker.app(served.app).send(request, spoken).await;
+    record.attempted(sent.is_err(), false);
+    match sent {
+        Ok((response, lease)) => Ok(Forwarded { response, lease }),
+        Err(SendFailure::NotSent(reason) | SendFailure::Broken(reason)) => {
+            Err(body.failure().unwrap_or(reason))
+        }
+    }
+}

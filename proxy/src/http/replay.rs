@@ -1,0 +1,206 @@
+//! A request's body that can be sent more than once, as long as what was sent of it is still kept.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use decision::Reason;
+use decision::message::fields::trailers_allowed;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+
+use super::guard::{Refused, refusal_in};
+
+/// The body as the client sends it, shared by all attempts of its request.
+#[derive(Clone)]
+pub(crate) struct ReplaySource(Option<Rc<RefCell<Source>>>);
+
+struct Source {
+    incoming: Incoming,
+    /// What was read so far, to be sent again; empty once it is over `keep_bytes`.
+    kept: SmallVec<[Kept; 2]>,
+    kept_bytes: usize,
+    keep_bytes: usize,
+    /// More was read than is kept: only the attempt that reads on can go on.
+    overflowed: bool,
+    ended: bool,
+    /// What the client did wrong in its body, if it did.
+    failed: Option<Reason>,
+    /// The attempt that may read; an older one that still lives must not steal bytes.
+    attempt: u32,
+}
+
+enum Kept {
+    Data(Bytes),
+    Trailers(http::HeaderMap),
+}
+
+/// The body of one attempt.
+pub(crate) struct ReplayBody {
+    source: Option<Rc<RefCell<Source>>>,
+    attempt: u32,
+    /// How many of the kept frames this attempt has sent.
+    position: usize,
+}
+
+impl ReplaySource {
+    /// Keeps up to `keep_bytes` of `incoming` for another attempt.
+    pub(crate) fn new(incoming: Incoming, keep_bytes: usize) -> Self {
+        if incoming.is_end_stream() {
+            return Self(None);
+        }
+        Self(Some(Rc::new(RefCell::new(Source {
+            incoming,
+            kept: SmallVec::new(),
+            kept_bytes: 0,
+            keep_bytes,
+            overflowed: false,
+            ended: false,
+            failed: None,
+            attempt: 0,
+        }))))
+    }
+
+    /// The body for the next attempt. The one before it, if it still lives, reads no further.
+    pub(crate) fn next_attempt(&self) -> ReplayBody {
+        let attempt = self.0.as_ref().map_or(0, |source| {
+            let mut source = source.borrow_mut();
+            source.attempt += 1;
+            source.attempt
+        });
+        ReplayBody {
+            source: self.0.clone(),
+            attempt,
+            position: 0,
+        }
+    }
+
+    /// Whether another attempt can be given the whole body.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.0.as_ref().is_none_or(|source| !source.borrow().overflowed)
+    }
+
+    /// Whether anything of the body was read yet.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.0.as_ref().is_none_or(|source| {
+            let source = source.borrow();
+            source.kept.is_empty() && !source.overflowed
+        })
+    }
+
+    /// What the client did wrong in its body, if it did.
+    pub(crate) fn failure(&self) -> Option<Reason> {
+        self.0.as_ref().and_then(|source| source.borrow().failed)
+    }
+}
+
+impl Source {
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        if self.overflowed {
+            return;
+        }
+        if let Some(data) = frame.data_ref() {
+            self.kept_bytes += data.len();
+            self.kept.push(Kept::Data(data.clone()));
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.kept.push(Kept::Trailers(trailers.clone()));
+        }
+        // Many tiny frames cost more than their bytes.
+        if self.kept_bytes > self.keep_bytes || self.kept.len() > 1024 {
+            self.overflowed = true;
+            self.kept.clear();
+        }
+    }
+
+    fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Refused>>> {
+        if let Some(reason) = self.failed {
+            return Poll::Ready(Some(Err(Refused(reason))));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let judged = match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            None => {
+                self.ended = true;
+                return Poll::Ready(None);
+            }
+            Some(Err(error)) => Err(refusal_in(&error).unwrap_or(Reason::RequestAborted)),
+            Some(Ok(frame)) => match frame.trailers_ref().map(trailers_allowed) {
+                Some(Err(reason)) => Err(reason),
+                _ => Ok(frame),
+            },
+        };
+        match judged {
+            Ok(frame) => {
+                self.keep(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Err(reason) => {
+                self.failed = Some(reason);
+                Poll::Ready(Some(Err(Refused(reason))))
+            }
+        }
+    }
+}
+
+impl Body for ReplayBody {
+    type Data = Bytes;
+    type Error = Refused;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Refused>>> {
+        let this = self.get_mut();
+        let Some(source) = &this.source else {
+            return Poll::Ready(None);
+        };
+        let mut source = source.borrow_mut();
+        if source.attempt != this.attempt {
+            return Poll::Ready(Some(Err(Refused(Reason::ConnectionReset))));
+        }
+        let again = source.kept.get(this.position).map(|kept| match kept {
+            Kept::Data(data) => Frame::data(data.clone()),
+            Kept::Trailers(trailers) => Frame::trailers(trailers.clone()),
+        });
+        this.position += 1;
+        if let Some(frame) = again {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let fresh = source.poll_fresh(cx);
+        if fresh.is_pending() {
+            this.position -= 1;
+        }
+        fresh
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| {
+            let source = source.borrow();
+            source.failed.is_none()
+                && (source.ended || source.incoming.is_end_stream())
+                && self.position >= source.kept.len()
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(source) = &self.source else {
+            return SizeHint::with_exact(0);
+        };
+        let source = source.borrow();
+        let unsent: usize = source.kept[self.position.min(source.kept.len())..]
+            .iter()
+            .map(|kept| {
+                if let Kept::Data(data) = kept {
+                    data.len()
+                } else {
+                    0
+                }
+            })
+            .sum();
+        match source.incoming.size_hint().exact() {
+            Some(rest) => SizeHint::with_exact(rest + unsent as u64),
+            None => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What the proxy counts: cells that workers write without a lock, and their values as typed data or OpenMetrics.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+/// Most sets of labels that are kept apart; what comes later is counted under `other`.
+const MAX_SERIES: usize = 10_000;
+/// Upper ends of the latency buckets, seconds.
+const LATENCY_BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// All counts of one proxy at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    pub requests: Vec<RequestStats>,
+    pub certificate: Option<CertificateStats>,
+    pub spans_exported: u64,
+    /// Spans given up because the queue was full or the backend down.
+    pub spans_dropped: u64,
+    /// Connections closed or refused because of a limit or of what the peer sent.
+    pub connections_refused: u64,
+    pub connections_open: u64,
+}
+
+/// The certificate in use.
+#[derive(Debug, Clone)]
+pub struct CertificateStats {
+    pub spiffe_id: String,
+    pub not_before: SystemTime,
+    pub not_after: SystemTime,
+}
+
+/// Which way a request went through the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// From other sidecars to the application.
+    Inbound,
+    /// From the application to other services.
+    Outbound,
+}
+
+impl Direction {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// What is counted apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Series {
+    pub direction: Direction,
+    /// `namespace/name:port` of the service that was called.
+    pub destination: String,
+    /// `namespace/name:port` of the service that a route chose.
+    pub backend: String,
+    /// The rule that chose it; empty where none is attached.
+    pub route: String,
+}
+
+/// The counts of one series.
+#[derive(Debug, Clone)]
+pub struct RequestStats {
+    pub series: Series,
+    pub requests: u64,
+    /// Requests that were answered, and with neither a 5xx nor a failing gRPC status.
+    pub successes: u64,
+    /// Every sending of a request to an endpoint.
+    pub attempts: u64,
+    pub attempt_failures: u64,
+    /// Attempts over verified mTLS; the others went to the application beside the proxy, in plain.
+    pub mtls_attempts: u64,
+    /// Requests that came over verified mTLS.
+    pub mtls_requests: u64,
+}
+
+/// The cells of one series. Shared by workers; every write is one relaxed addition.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    pub(crate) requests: AtomicU64,
+    pub(crate) successes: AtomicU64,
+    pub(crate) attempts: AtomicU64,
+    pub(crate) attempt_failures: AtomicU64,
+    pub(crate) mtls_attempts: AtomicU64,
+    pub(crate) mtls_requests: AtomicU64,
+    duration: Histogram,
+}
+
+impl Cells {
+    fn new() -> Self {
+        Self {
+            requests: AtomicU64::default(),
+            successes: AtomicU64::default(),
+            attempts: AtomicU64::default(),
+            attempt_failures: AtomicU64::default(),
+            mtls_attempts: AtomicU64::default(),
+            mtls_requests: AtomicU64::default(),
+            duration: Histogram::new(LATENCY_BUCKETS),
+        }
+    }
+
+    pub(crate) fn finished(&self, took: Duration, success: bool, mtls: bool) {
+        self.requests.fetch_add(1, Relaxed);
+        self.successes.fetch_add(u64::from(success), Relaxed);
+        self.mtls_requests.fetch_add(u64::from(mtls), Relaxed);
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn attempted(&self, failed: bool, mtls: bool) {
+        self.attempts.fetch_add(1, Relaxed);
+        self.attempt_failures.fetch_add(u64::from(failed), Relaxed);
+        self.mtls_attempts.fetch_add(u64::from(mtls), Relaxed);
+    }
+}
+
+/// Where all counts are; one for the proxy.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    series: Mutex<BTreeMap<Series, Arc<Cells>>>,
+    pub(crate) connections_refused: AtomicU64,
+    pub(crate) connections_open: AtomicU64,
+}
+
+impl Registry {
+    /// The cells of a series. Takes a lock; workers keep what they got.
+    pub(crate) fn cells(&self, series: &Series) -> Arc<Cells> {
+        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cells) = all.get(series) {
+            return cells.clone();
+        }
+        let series = if all.len() < MAX_SERIES {
+            series.clone()
+        } else {
+            Series::other(series.direction)
+        };
+        all.entry(series)
+            .or_insert_with(|| Arc::new(Cells::new()))
+            .clone()
+    }
+
+    pub(crate) fn read(&self) -> Stats {
+        let all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = all.iter().map(|(series, cells)| RequestStats {
+            series: series.clone(),
+            requests: cells.requests.load(Relaxed),
+            successes: cells.successes.load(Relaxed),
+            attempts: cells.attempts.load(Relaxed),
+            attempt_failures: cells.attempt_failures.load(Relaxed),
+            mtls_attempts: cells.mtls_attempts.load(Relaxed),
+            mtls_requests: cells.mtls_requests.load(Relaxed),
+        });
+        Stats {
+            requests: requests.collect(),
+            connections_refused: self.connections_refused.load(Relaxed),
+            connections_open: self.connections_open.load(Relaxed),
+            ..Stats::default()
+        }
+    }
+
+    fn histograms(&self) -> Vec<(Series, Arc<Cells>)> {
+        let all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .map(|(series, cells)| (series.clone(), cells.clone()))
+            .collect()
+    }
+}
+
+impl Series {
+    fn other(direction: Direction) -> Self {
+        Self {
+            direction,
+            destination: "other".into(),
+            backend: "other".into(),
+            route: "other".into(),
+        }
+    }
+
+    fn labels(&self) -> [(&'static str, String); 4] {
+        [
+            ("direction", self.direction.as_str().to_owned()),
+            ("destination", self.destination.clone()),
+            ("backend", self.backend.clone()),
+            ("route", self.route.clone()),
+        ]
+    }
+}
+
+/// Writes all counts as OpenMetrics.
+pub(crate) struct StatsCollector {
+    pub(crate) registry: Arc<Registry>,
+    /// Adds what the registry does not know: certificate and spans.
+    pub(crate) complete: Arc<dyn Fn() -> Stats + Send + Sync>,
+}
+
+impl fmt::Debug for StatsCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StatsCollector")
+    }
+}
+
+/// Name, help text, and which count it is.
+type CounterRow = (&'static str, &'static str, fn(&RequestStats) -> u64);
+
+const COUNTERS: [CounterRow; 6] = [
+    ("weft_requests", "Requests that have ended", |stats| {
+        stats.requests
+    }),
+    (
+        "weft_requests_failed",
+        "Requests that ended with a 5xx, a failing gRPC status or no answer",
+        |stats| stats.requests.saturating_sub(stats.successes),
+    ),
+    (
+        "weft_requests_mtls",
+        "Requests that came over verified mTLS",
+        |stats| stats.mtls_requests,
+    ),
+    ("weft_attempts", "Sendings of a request to an endpoint", |stats| {
+        stats.attempts
+    }),
+    ("weft_attempts_failed", "Sendings that failed", |stats| {
+        stats.attempt_failures
+    }),
+    ("weft_attempts_mtls", "Sendings over verified mTLS", |stats| {
+        stats.mtls_attempts
+    }),
+];
+
+impl Collector for StatsCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let stats = (self.complete)();
+        for (name, help, value) in COUNTERS {
+            let counter = ConstCounter::new(0u64);
+            let mut family = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            for request in &stats.requests {
+                let labels = request.series.labels();
+                let metric = family.encode_family(&labels)?;
+                ConstCounter::new(value(request)).encode(metric)?;
+            }
+        }
+        let shape = Histogram::new(LATENCY_BUCKETS);
+        let mut family = encoder.encode_descriptor(
+            "weft_request_duration_seconds",
+            "From a request's head to the end of its answer",
+            None,
+            shape.metric_type(),
+        )?;
+        for (series, cells) in self.registry.histograms() {
+            let labels = series.labels();
+            cells.duration.encode(family.encode_family(&labels)?)?;
+        }
+        for (name, help, value) in [
+            (
+                "weft_spans_exported",
+                "Spans handed to the OTLP backend",
+                stats.spans_exported,
+            ),
+            (
+                "weft_spans_dropped",
+                "Spans given up: queue full or backend down",
+                stats.spans_dropped,
+            ),
+            (
+                "weft_connections_refused",
+                "Connections refused or closed by a limit",
+                stats.connections_refused,
+            ),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let until_expiry = stats.certificate.as_ref().map_or(0, |certificate| {
+            let left = certificate
+                .not_after
+                .duration_since(SystemTime::now())
+                .unwrap_or_default();
+            i64::try_from(left.as_secs()).unwrap_or(i64::MAX)
+        });
+        for (name, help, value) in [
+            (
+                "weft_connections_open",
+                "Connections being served",
+                stats.connections_open.cast_signed(),
+            ),
+            (
+                "weft_certificate_expires_seconds",
+                "Until the certificate in use ends",
+                until_expiry,
+            ),
+        ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}

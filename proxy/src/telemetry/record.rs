@@ -1,0 +1,351 @@
+//! The decision record: what was decided about one request, and how it ended.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use decision::Reason;
+use decision::traffic::grpc;
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use http_body::Frame;
+use model::{Generation, ServicePort, SpiffeId};
+use opentelemetry_sdk::trace::SdkTracer;
+
+use super::spans::{AttemptSpan, RequestSpan};
+use crate::stats::{Cells, Direction, Registry, Series};
+
+/// What one worker needs to keep records.
+pub(crate) struct Recorder {
+    registry: Arc<Registry>,
+    cells: RefCell<HashMap<CellsKey, Arc<Cells>>>,
+    pub(super) tracer: SdkTracer,
+    /// Whether spans are exported at all.
+    pub(super) exporting: bool,
+    access_log: bool,
+}
+
+type CellsKey = (
+    Direction,
+    Option<ServicePort>,
+    Option<ServicePort>,
+    Option<Arc<str>>,
+);
+
+/// One request, from its head to the end of its answer. Leaves its traces when it is dropped.
+pub(crate) struct Record {
+    recorder: Rc<Recorder>,
+    direction: Direction,
+    started: Instant,
+    span: Option<RequestSpan>,
+    /// For the log line; kept only when it is wanted.
+    line: Option<Box<Line>>,
+    pub(crate) destination: Option<ServicePort>,
+    pub(crate) backend: Option<ServicePort>,
+    pub(crate) route: Option<Arc<str>>,
+    pub(crate) generation: Generation,
+    pub(crate) peer: Option<SpiffeId>,
+    is_grpc: bool,
+    attempts: u8,
+    status: Option<StatusCode>,
+    grpc_status: Option<u8>,
+    reason: Option<Reason>,
+    response_bytes: u64,
+    ended: bool,
+}
+
+struct Line {
+    at: SystemTime,
+    method: Method,
+    uri: Uri,
+    client: SocketAddr,
+}
+
+/// One attempt of a request; ends by [`AttemptRecord::responded`] or [`AttemptRecord::failed`].
+pub(crate) struct AttemptRecord {
+    span: Option<AttemptSpan>,
+}
+
+impl Recorder {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        tracer: SdkTracer,
+        exporting: bool,
+        access_log: bool,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            registry,
+            cells: RefCell::default(),
+            tracer,
+            exporting,
+            access_log,
+        })
+    }
+
+    fn cells(&self, key: CellsKey) -> Arc<Cells> {
+        let mut known = self.cells.borrow_mut();
+        if let Some(cells) = known.get(&key) {
+            return cells.clone();
+        }
+        let text = |port: &Option<ServicePort>| port.as_ref().map(ToString::to_string).unwrap_or_default();
+        let series = Series {
+            direction: key.0,
+            destination: text(&key.1),
+            backend: text(&key.2),
+            route: key.3.as_deref().unwrap_or_default().to_owned(),
+        };
+        let cells = self.registry.cells(&series);
+        known.insert(key, cells.clone());
+        cells
+    }
+}
+
+impl Record {
+    /// Opens the record of a request, and its span: SERVER inbound, CLIENT outbound.
+    pub(crate) fn open(
+        recorder: &Rc<Recorder>,
+        direction: Direction,
+        client: SocketAddr,
+        parts: &http::request::Parts,
+    ) -> Self {
+        let is_grpc = grpc::is_grpc(&parts.headers);
+        let line = recorder.access_log.then(|| {
+            Box::new(Line {
+                at: SystemTime::now(),
+                method: parts.method.clone(),
+                uri: parts.uri.clone(),
+                client,
+            })
+        });
+        Self {
+            span: RequestSpan::open(recorder, direction, client, parts, is_grpc),
+            recorder: recorder.clone(),
+            direction,
+            started: Instant::now(),
+            line,
+            destination: None,
+            backend: None,
+            route: None,
+            generation: Generation::default(),
+            peer: None,
+            is_grpc,
+            attempts: 0,
+            status: None,
+            grpc_status: None,
+            reason: None,
+            response_bytes: 0,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// How many attempts were begun.
+    pub(crate) fn attempts(&self) -> u8 {
+        self.attempts
+    }
+
+    /// Makes what is sent upstream a child of this request's span.
+    pub(crate) fn propagate(&self, headers: &mut HeaderMap) {
+        if let Some(span) = &self.span {
+            span.inject(headers);
+        }
+    }
+
+    /// Begins an attempt: what is sent upstream becomes a child of the attempt's span.
+    pub(crate) fn attempt(
+        &mut self,
+        endpoint: SocketAddr,
+        workload: &str,
+        headers: &mut HeaderMap,
+    ) -> AttemptRecord {
+        self.attempts = self.attempts.saturating_add(1);
+        let span = self
+            .span
+            .as_ref()
+            .map(|span| span.attempt(&self.recorder, self.attempts, endpoint, workload));
+        if let Some(span) = &span {
+            span.inject(headers);
+        }
+        AttemptRecord { span }
+    }
+
+    /// Counts an attempt.
+    pub(crate) fn attempted(&self, failed: bool, mtls: bool) {
+        self.cells().attempted(failed, mtls);
+    }
+
+    /// The upstream's head is passed on.
+    pub(crate) fn responded(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.status = Some(status);
+        self.note_grpc_status(headers);
+    }
+
+    /// The proxy answers by itself.
+    pub(crate) fn refused(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+        self.status = Some(reason.status());
+        if self.is_grpc {
+            self.grpc_status = Some(reason.grpc_status());
+        }
+    }
+
+    /// A part of the body is passed on.
+    pub(crate) fn passed(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.response_bytes += data.len() as u64;
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.note_grpc_status(trailers);
+        }
+    }
+
+    pub(crate) fn body_ended(&mut self) {
+        self.close();
+    }
+
+    pub(crate) fn body_failed(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+        self.close();
+    }
+
+    fn note_grpc_status(&mut self, headers: &HeaderMap) {
+        if self.is_grpc
+            && let Some(status) = grpc::status(headers)
+        {
+            self.grpc_status = Some(status);
+        }
+    }
+
+    fn cells(&self) -> Arc<Cells> {
+        self.recorder.cells((
+            self.direction,
+            self.destination.clone(),
+            self.backend.clone(),
+            self.route.clone(),
+        ))
+    }
+
+    fn is_success(&self) -> bool {
+        let status = self.status.is_some_and(|status| !status.is_server_error());
+        // gRPC: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS are the server's.
+        let grpc = !matches!(self.grpc_status, Some(2 | 4 | 12..=15));
+        status
+            && grpc
+            && self
+                .reason
+                .is_none_or(|reason| !reason.status().is_server_error())
+    }
+
+    fn close(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let took = self.started.elapsed();
+        self.cells()
+            .finished(took, self.is_success(), self.peer.is_some());
+        if let Some(span) = self.span.take() {
+            span.close(self);
+        }
+        if let Some(line) = self.line.take() {
+            self.write_line(&line, took);
+        }
+    }
+
+    fn write_line(&self, line: &Line, took: std::time::Duration) {
+        let text = serde_json::json!({
+            "time": humantime::format_rfc3339_millis(line.at).to_string(),
+            "direction": self.direction.as_str(),
+            "client": line.client.to_string(),
+            "peer": self.peer.as_ref().map(ToString::to_string),
+            "method": line.method.as_str(),
+            "uri": line.uri.to_string(),
+            "destination": self.destination.as_ref().map(ToString::to_string),
+            "backend": self.backend.as_ref().map(ToString::to_string),
+            "route": self.route.as_deref(),
+            "generation": self.generation.0,
+            "attempts": self.attempts,
+            "status": self.status.map(|status| status.as_u16()),
+            "grpc_status": self.grpc_status,
+            "reason": self.reason.map(Reason::detail),
+            "bytes": self.response_bytes,
+            "duration_ms": took.as_secs_f64() * 1000.0,
+        });
+        // A closed standard output is not the request's problem.
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+
+    pub(super) fn outcome(&self) -> Outcome<'_> {
+        Outcome {
+            direction: self.direction,
+            destination: self.destination.as_ref(),
+            backend: self.backend.as_ref(),
+            route: self.route.as_deref(),
+            generation: self.generation,
+            peer: self.peer.as_ref(),
+            attempts: self.attempts,
+            status: self.status,
+            grpc_status: self.grpc_status,
+            reason: self.reason,
+        }
+    }
+}
+
+/// What a record's span is told at its end.
+pub(super) struct Outcome<'r> {
+    pub(super) direction: Direction,
+    pub(super) destination: Option<&'r ServicePort>,
+    pub(super) backend: Option<&'r ServicePort>,
+    pub(super) route: Option<&'r str>,
+    pub(super) generation: Generation,
+    pub(super) peer: Option<&'r SpiffeId>,
+    pub(super) attempts: u8,
+    pub(super) status: Option<StatusCode>,
+    pub(super) grpc_status: Option<u8>,
+    pub(super) reason: Option<Reason>,
+}
+
+impl Drop for Record {
+    /// The client went away before the end.
+    fn drop(&mut self) {
+        if !self.ended {
+            if self.reason.is_none() && self.status.is_none() {
+                self.reason = Some(Reason::RequestAborted);
+            }
+            self.close();
+        }
+    }
+}
+
+impl AttemptRecord {
+    /// The attempt got a response's head; `retried` where it is thrown away for another attempt.
+    pub(crate) fn responded(mut self, status: StatusCode, grpc_status: Option<u8>, retried: bool) {
+        if let Some(span) = self.span.take() {
+            span.responded(status, grpc_status, retried);
+        }
+    }
+
+    pub(crate) fn failed(mut self, reason: Reason, retried: bool) {
+        if let Some(span) = self.span.take() {
+            span.failed(reason, retried);
+        }
+    }
+}
+
+/// `network.protocol.version` of a request.
+pub(super) fn version_text(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    }
+}

@@ -1,0 +1,12 @@
+//! Where requests are sent: the endpoints of a service with their live state, and the connections to each.
+//!
+//! All of it belongs to one worker; nothing here is shared between threads. Live state is kept by endpoint,
+//! not by configuration, so that a new snapshot changes who is there and forgets nothing about who stays.
+
+mod cluster;
+mod dial;
+mod pool;
+
+pub(crate) use cluster::{Cluster, Picked};
+pub(crate) use dial::{Leg, Route, Spoken};
+pub(crate) use pool::{Lease, SendFailure, Upstream};
