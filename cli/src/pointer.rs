@@ -77,7 +77,7 @@ fn is_running(pid: i32) -> bool {
     // EPERM: it runs, but belongs to somebody else.
     !matches!(
         rustix::process::test_kill_process(pid),
-        Err(rustix::io::Errno::NOMEM)
+        Err(rustix::io::Errno::SRCH)
     )
 }
 

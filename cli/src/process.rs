@@ -87,6 +87,7 @@ impl Process {
         if let Ok(status) = tokio::time::timeout(grace, self.ended()).await {
             return status.ok();
         }
+        self.signal(Signal::KILL);
         self.ended().await.ok()
     }
 
@@ -191,7 +192,9 @@ mod tests {
         let mut line = String::new();
         pipe.read_line(&mut line).await.expect("reads");
         assert_eq!(line, "ready\n");
-        let status = process.stop(Duration::from_millis(100)).await.expect("ends");
+        let stopped =
+            tokio::time::timeout(Duration::from_secs(30), process.stop(Duration::from_millis(100))).await;
+        let status = stopped.expect("does not wait for ever").expect("ends");
         assert_eq!(how(status), "was ended by signal 9");
         let closed = tokio::time::timeout(Duration::from_secs(30), pipe.read_line(&mut line)).await;
         assert_eq!(closed.expect("nobody holds the pipe").expect("reads"), 0);

@@ -137,7 +137,7 @@ impl History {
         while self
             .0
             .get(1)
-            .is_some_and(|(at, _)| now.saturating_duration_since(*at) > LATELY * 2)
+            .is_some_and(|(at, _)| now.saturating_duration_since(*at) >= LATELY)
         {
             self.0.pop_front();
         }

@@ -149,7 +149,7 @@ struct ToProxy(TokioIo<TcpStream>);
 
 impl Connection for ToProxy {
     fn connected(&self) -> Connected {
-        Connected::new().proxy(false)
+        Connected::new().proxy(true)
     }
 }
 

@@ -50,7 +50,7 @@ impl Report {
     pub(crate) fn kept_promise(&self) -> bool {
         let (requests, successes) = (u128::from(self.ever.requests), u128::from(self.ever.successes));
         requests > 0
-            && successes * 10_000 >= requests * u128::from(WANTED_SUCCESS)
+            && successes * 10_000 > requests * u128::from(WANTED_SUCCESS)
             && self.counts_ever.all_over_mtls()
     }
 

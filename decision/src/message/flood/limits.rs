@@ -29,6 +29,9 @@ pub struct FrameLimits {
     pub empty: u32,
     /// GOAWAY and frames of unknown kinds per window. Default 200.
     pub others: u32,
+    /// Header blocks of a server that do not end their stream, per window, raised by 8 for every useful frame that
+    /// we wrote: one begins each answer, and the others are interim answers. Default 1,000.
+    pub interim: u32,
     /// CONTINUATION frames of one header block. Default 16.
     pub continuations: u32,
     /// Bytes of one header block as it is sent, compressed. Default 64 KiB.
@@ -48,6 +51,7 @@ impl Default for FrameLimits {
             small_window_update: 256,
             empty: 100,
             others: 200,
+            interim: 1_000,
             continuations: 16,
             header_block_bytes: 64 * 1024,
         }
@@ -73,6 +77,8 @@ pub enum Excess {
     EmptyFrames,
     #[error("too many frames of unknown kinds")]
     Others,
+    #[error("too many interim answers")]
+    Interim,
     #[error("too many CONTINUATION frames")]
     Continuations,
     #[error("the header block is too large")]

@@ -48,6 +48,9 @@ struct Counts {
     window_updates: u32,
     empty: u32,
     others: u32,
+    interim: u32,
+    /// The useful frames that we wrote.
+    written: u32,
 }
 
 /// The frame that is being read.
@@ -126,6 +129,7 @@ impl FrameMeter {
     pub fn wrote(&mut self, written: Written, now: Instant) -> Result<(), Excess> {
         self.turn_window(now);
         self.counts.useful = self.counts.useful.saturating_add(written.useful);
+        self.counts.written = self.counts.written.saturating_add(written.useful);
         self.counts.provoked_resets = self
             .counts
             .provoked_resets
@@ -192,6 +196,13 @@ impl FrameMeter {
                     self.counts.opened = self.counts.opened.saturating_add(1);
                 }
                 self.last_stream = self.last_stream.max(head.stream);
+                if self.paths.is_none() && !head.ends_stream() {
+                    self.counts.interim = self.counts.interim.saturating_add(1);
+                    let paid = self.counts.written.saturating_mul(8);
+                    if self.counts.interim > self.limits.interim.saturating_add(paid) {
+                        return Err(Excess::Interim);
+                    }
+                }
                 Ok(())
             }
             Kind::PushPromise => Err(Excess::Push),

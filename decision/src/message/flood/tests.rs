@@ -268,3 +268,18 @@ proptest! {
         FrameBoundary::of_client().feed(&bytes);
     }
 }
+
+#[test]
+fn interim_answers_are_paid_for_by_requests() {
+    let interim = frame(0x1, 0x4, 1, &[0x88]);
+    let now = Instant::now();
+    let mut meter = FrameMeter::of_server(FrameLimits::default());
+    let written = Written {
+        useful: 10,
+        provoked_resets: 0,
+    };
+    assert_eq!(meter.wrote(written, now), Ok(()));
+    assert_eq!(meter.feed(&interim.repeat(1_080), now), Ok(()));
+    assert_eq!(meter.feed(&interim, now), Err(Excess::Interim));
+    assert_eq!(Excess::Interim.code(), 0xb);
+}

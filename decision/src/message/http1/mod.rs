@@ -354,6 +354,4 @@ impl Direction {
 }
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;
