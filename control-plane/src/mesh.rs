@@ -29,6 +29,7 @@ pub(crate) struct Mesh {
 struct Written {
     records: BTreeMap<ObjectKey, ObjectRecord>,
     files: BTreeMap<String, String>,
+    workloads: BTreeMap<WorkloadId, WorkloadRecord>,
 }
 
 /// How a proxy stands, for operators.
@@ -42,7 +43,8 @@ pub(crate) struct ProxyRecord {
     /// Nothing is unacknowledged or refused.
     pub(crate) in_sync: bool,
     pub(crate) refusal: Option<v1::Refusal>,
-    pub(crate) certificate: (SystemTime, SystemTime),
+    /// From when and until when its certificate is valid, Unix seconds.
+    pub(crate) certificate: (i64, i64),
     pub(crate) proxy_version: String,
 }
 
@@ -101,7 +103,10 @@ impl Mesh {
         }
         for (id, record) in remembered.workloads {
             match remembered_workload(&record) {
-                Some(workload) => drop(state.workloads.insert(workload.id.clone(), workload)),
+                Some(workload) => {
+                    written.workloads.insert(workload.id.clone(), record);
+                    state.workloads.insert(workload.id.clone(), workload);
+                }
                 None => tracing::warn!(id, "a remembered workload is left out"),
             }
         }
@@ -168,6 +173,23 @@ impl Mesh {
         if differs {
             self.progress.send_replace(());
         }
+    }
+
+    /// A workload has a new certificate, in Unix seconds; taken note of only where the workload is `identity`.
+    pub(crate) fn certified(&self, id: &WorkloadId, identity: &SpiffeId, validity: (i64, i64)) {
+        if self
+            .state()
+            .workloads
+            .get(id)
+            .is_none_or(|workload| workload.identity != *identity)
+        {
+            return;
+        }
+        self.with_proxies(|proxies| {
+            if let Some(record) = proxies.get_mut(id) {
+                record.certificate = validity;
+            }
+        });
     }
 
     /// What was written of an object: text and origin.
@@ -265,25 +287,30 @@ impl Mesh {
             .map(drop)
     }
 
-    /// `None` removes; a workload without a record keeps the one it has.
+    /// `None` removes; a workload without a record keeps the one it has, with its new readiness.
     async fn change_workloads(
         &self,
         changes: Vec<(WorkloadId, Option<(Workload, Option<WorkloadRecord>)>)>,
     ) -> Result<Generation, StoreError> {
-        let _written = self.writing.lock().await;
+        let mut written = self.writing.lock().await;
         let mut state = MeshState::clone(&self.state());
         let (mut batch, mut differs) = (Batch::default(), false);
         for (id, change) in changes {
             match change {
                 None => {
                     differs |= state.workloads.remove(&id).is_some();
+                    written.workloads.remove(&id);
                     batch.workloads.push((id.to_string(), None));
                 }
                 Some((workload, record)) => {
                     differs |= state.workloads.get(&id) != Some(&workload);
+                    let known = written.workloads.get(&id);
+                    // Whether it was ready is remembered across a restart: until it is back it stays an endpoint, or none.
+                    let record = record.or_else(|| known?.with_ready(workload.ready).ok());
                     state.workloads.insert(id.clone(), workload);
-                    if record.is_some() {
-                        batch.workloads.push((id.to_string(), record));
+                    if let Some(record) = record {
+                        written.workloads.insert(id.clone(), record.clone());
+                        batch.workloads.push((id.to_string(), Some(record)));
                     }
                 }
             }
@@ -308,7 +335,7 @@ impl Mesh {
     }
 }
 
-/// A remembered workload was ready when it was last seen, or is not worth waiting for.
+/// The workload as it was last seen; `None` where the record cannot be read.
 fn remembered_workload(record: &WorkloadRecord) -> Option<Workload> {
     let identity: SpiffeId = record.identity.parse().ok()?;
     let hello = record.hello().ok()?;

@@ -170,7 +170,7 @@ impl Running {
         let connections = serve::connections(listener, tls, limits, metrics.clone(), self.stopping.clone());
         let identity = IdentityService {
             issuer: self.issuer.clone(),
-            store: self.mesh.store.clone(),
+            mesh: self.mesh.clone(),
             metrics: metrics.clone(),
             mesh_domain: self.settings.mesh_domain.clone(),
         };

@@ -1,5 +1,6 @@
 //! What the control plane must remember, in one embedded file. Every change is one transaction.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -71,11 +72,26 @@ pub(crate) struct WorkloadRecord {
 }
 
 impl WorkloadRecord {
+    /// Keeps what the workload is; what it had of the configuration it says anew when it comes back.
     pub(crate) fn new(identity: String, hello: &v1::Hello) -> Self {
+        let hello = v1::Hello {
+            subscriptions: Vec::new(),
+            versions: BTreeMap::new(),
+            ..hello.clone()
+        };
         Self {
             identity,
             hello: hello.encode_to_vec(),
         }
+    }
+
+    /// The same workload with its application ready, or not.
+    pub(crate) fn with_ready(&self, ready: bool) -> Result<Self, prost::DecodeError> {
+        let hello = v1::Hello {
+            ready,
+            ..self.hello()?
+        };
+        Ok(Self::new(self.identity.clone(), &hello))
     }
 
     pub(crate) fn hello(&self) -> Result<v1::Hello, prost::DecodeError> {

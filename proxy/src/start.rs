@@ -326,6 +326,7 @@ fn identity_settings(settings: &Settings) -> Result<IdentitySettings, ProxyError
     identity.token.clone_from(&settings.token);
     identity.data.clone_from(&settings.data);
     identity.service_account.clone_from(&settings.service_account);
+    identity.workload_id = Some(settings.workload_id.clone());
     Ok(identity)
 }
 

@@ -10,14 +10,14 @@ use tonic::{Request, Response, Status};
 
 use crate::authority::Issuer;
 use crate::callers;
+use crate::mesh::Mesh;
 use crate::metrics::Metrics;
-use crate::store::Store;
 use crate::tokens::{self, TokenError, unix};
 
 /// Serves sidecars that want a certificate.
 pub(crate) struct IdentityService {
     pub(crate) issuer: Arc<Issuer>,
-    pub(crate) store: Store,
+    pub(crate) mesh: Arc<Mesh>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) mesh_domain: MeshDomain,
 }
@@ -29,7 +29,7 @@ impl Identity for IdentityService {
         request: Request<v1::JoinRequest>,
     ) -> Result<Response<v1::IssuedCertificate>, Status> {
         let v1::JoinRequest { token, csr } = request.into_inner();
-        let (store, trust_domain) = (self.store.clone(), self.issuer.trust_domain().clone());
+        let (store, trust_domain) = (self.mesh.store.clone(), self.issuer.trust_domain().clone());
         let redeemed = tokio::task::spawn_blocking(move || tokens::redeem(&store, &token, &trust_domain));
         let id = match redeemed.await.map_err(|_| Status::internal("the store ended"))? {
             Ok(id) => id,
@@ -51,7 +51,17 @@ impl Identity for IdentityService {
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::IssuedCertificate>, Status> {
         let id = callers::workload(&request)?.id().clone();
-        self.issue(&id, request.into_inner().csr).await
+        let v1::RenewRequest { csr, workload_id } = request.into_inner();
+        let issued = self.issue(&id, csr).await?;
+        if let Ok(workload) = workload_id.parse() {
+            let v1::IssuedCertificate {
+                not_before,
+                not_after,
+                ..
+            } = issued.get_ref();
+            self.mesh.certified(&workload, &id, (*not_before, *not_after));
+        }
+        Ok(issued)
     }
 }
 

@@ -306,8 +306,8 @@ fn proxies(state: &MeshState, records: &BTreeMap<WorkloadId, ProxyRecord>) -> Ve
             in_sync: record.is_some_and(|record| record.in_sync && record.generation == state.generation),
             refusal: record.and_then(|record| record.refusal.clone()),
             connected_since: record.map_or(0, |record| unix(record.connected_since)),
-            certificate_not_before: record.map_or(0, |record| unix(record.certificate.0)),
-            certificate_not_after: record.map_or(0, |record| unix(record.certificate.1)),
+            certificate_not_before: record.map_or(0, |record| record.certificate.0),
+            certificate_not_after: record.map_or(0, |record| record.certificate.1),
             proxy_version: record
                 .map(|record| record.proxy_version.clone())
                 .unwrap_or_default(),

@@ -15,6 +15,7 @@ use tonic::{Status, Streaming};
 use super::Shared;
 use super::held::{Held, Next, Step};
 use crate::mesh::ProxyRecord;
+use crate::tokens::unix;
 use crate::view;
 
 /// Longest text that is taken over from a proxy into its record.
@@ -264,7 +265,7 @@ async fn enter(
         generation: Generation(hello.generation),
         in_sync: false,
         refusal: None,
-        certificate: (peer.not_before(), peer.not_after()),
+        certificate: (unix(peer.not_before()), unix(peer.not_after())),
         proxy_version: shortened(&hello.proxy_version),
     };
     let before = shared

@@ -58,6 +58,7 @@ pub(crate) fn unprocessed(status: StatusCode, headers: &HeaderMap) -> Option<Rea
         .find(|reason| value.as_bytes() == proxy_status(*reason).as_bytes())
 }
 
-fn proxy_status(reason: Reason) -> String {
+/// The value of `Proxy-Status` for `reason`.
+pub(crate) fn proxy_status(reason: Reason) -> String {
     format!("weft; error={}; details=\"{}\"", reason.error(), reason.detail())
 }

@@ -12,9 +12,11 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use decision::message::flood::{Excess, FrameBoundary, FrameLimits, FrameMeter, goaway};
+use decision::message::flood::{Excess, FrameBoundary, FrameLimits, FrameMeter};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+use super::answer::proxy_status;
 
 /// How long saying GOAWAY may take with a peer that does not read.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
@@ -37,8 +39,8 @@ pub(crate) struct Metered<S> {
 /// The end of a connection whose peer went over a limit.
 struct Farewell {
     excess: Excess,
-    /// What is not yet written of the GOAWAY.
-    goaway: BytesMut,
+    /// What is not yet written of the GOAWAY, and of a refused request's answer before it.
+    last_words: BytesMut,
     begun: bool,
     shut_down: bool,
     thrown_away: usize,
@@ -82,9 +84,12 @@ impl<S> Metered<S> {
 
     fn end(&mut self, excess: Excess) {
         tracing::info!(peer = %self.peer, reason = %excess, "HTTP/2 connection closed");
+        let status = excess.reason().map(proxy_status);
+        let fields = status.as_deref().map(|status| ("proxy-status", status));
+        let last_words = self.meter.farewell(fields.as_slice());
         self.farewell.get_or_insert_with(|| Farewell {
             excess,
-            goaway: BytesMut::from(&goaway(self.meter.last_stream(), excess.code())[..]),
+            last_words: BytesMut::from(&last_words[..]),
             begun: false,
             shut_down: false,
             thrown_away: 0,
@@ -131,12 +136,12 @@ fn poll_say<S: AsyncRead + AsyncWrite + Unpin>(
     farewell: &mut Farewell,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    while !farewell.goaway.is_empty() {
-        let count = ready!(Pin::new(&mut *io).poll_write(cx, &farewell.goaway))?;
+    while !farewell.last_words.is_empty() {
+        let count = ready!(Pin::new(&mut *io).poll_write(cx, &farewell.last_words))?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        farewell.goaway.advance(count);
+        farewell.last_words.advance(count);
     }
     if !farewell.shut_down {
         ready!(Pin::new(&mut *io).poll_flush(cx))?;

@@ -44,8 +44,19 @@ pub(crate) struct Guard<S> {
     carries: Carries,
     header_timeout: Duration,
     head_deadline: Option<Pin<Box<Sleep>>>,
+    /// What is still read and thrown away after a refusal, see [`Guard::poll_linger`].
+    linger: Option<Linger>,
     /// Woken by a write: an upgrade's answer decides what happens to the bytes after its request.
     waiting: Option<Waker>,
+}
+
+/// How long, and how much, a refused client may go on sending before its connection is cut.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+struct Linger {
+    until: Pin<Box<Sleep>>,
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,6 +169,7 @@ impl<S> Guard<S> {
             carries,
             header_timeout,
             head_deadline: None,
+            linger: None,
             waiting: None,
         };
         (guard, state)
@@ -267,6 +279,27 @@ impl<S: AsyncRead + Unpin> Guard<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Reads on for a moment after the answer to a refused request: a socket that is closed with unread bytes
+    /// is reset, and the client might never see the answer (RFC 9112 section 9.6).
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let new = || Linger {
+            until: Box::pin(sleep(LINGER_TIME)),
+            bytes: 0,
+        };
+        let linger = self.linger.get_or_insert_with(new);
+        let mut scrap = [0; 8192];
+        loop {
+            if linger.bytes > LINGER_BYTES || linger.until.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut buf = ReadBuf::new(&mut scrap);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => linger.bytes += buf.filled().len(),
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+
     /// The time for a head that has begun; armed only when it did not arrive in one piece.
     fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.carries == Carries::Responses || !self.reader.mid_head() {
@@ -320,7 +353,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.wake_waiting();
         Pin::new(&mut self.io).poll_write(cx, buf)
@@ -343,8 +376,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            if this.carries == Carries::Responses || this.state.refused().is_none() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        this.poll_linger(cx).map(Ok)
     }
 }
 

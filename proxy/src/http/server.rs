@@ -113,11 +113,17 @@ async fn handle(
     activity: Rc<Activity>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let busy = activity.begin();
+    let is_last = arrived.refused.is_some();
     let mut response = match downstream.direction {
         Direction::Outbound => outbound::handle(downstream, arrived).await,
         Direction::Inbound => inbound::handle(downstream, arrived).await,
     };
     response.body_mut().keep(busy);
+    if is_last {
+        response
+            .headers_mut()
+            .insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 

@@ -120,15 +120,11 @@ pub(super) async fn renew(
     route: &Route<'_>,
     tls: Arc<ClientConfig>,
     request: &Request,
+    workload_id: String,
 ) -> Result<v1::IssuedCertificate, ExchangeError> {
     let mut client = open(route, tls).await?;
-    answered(
-        route,
-        client.renew(v1::RenewRequest {
-            csr: request.csr.clone(),
-        }),
-    )
-    .await
+    let csr = request.csr.clone();
+    answered(route, client.renew(v1::RenewRequest { csr, workload_id })).await
 }
 
 async fn open(

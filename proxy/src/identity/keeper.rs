@@ -173,7 +173,11 @@ impl IdentityKeeper {
         let request = Request::new()?;
         let answer = match &self.settings.token {
             Some(token) if expired => exchange::join(&route, token, &request).await?,
-            _ => exchange::renew(&route, self.tls.clone(), &request).await?,
+            _ => {
+                let workload = self.settings.workload_id.as_ref();
+                let workload = workload.map(ToString::to_string).unwrap_or_default();
+                exchange::renew(&route, self.tls.clone(), &request, workload).await?
+            }
         };
         let grant = request.accept(answer, SystemTime::now())?;
         if *grant.identity.id() != self.spiffe_id {

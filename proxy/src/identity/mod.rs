@@ -20,7 +20,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::Label;
+use model::{Label, WorkloadId};
 
 pub use backoff::{Backoff, Dice};
 pub use channel::{
@@ -44,6 +44,8 @@ pub struct IdentitySettings {
     pub namespace: Label,
     /// The service account that the identity must name; `None` takes whatever the token is for.
     pub service_account: Option<Label>,
+    /// Which workload this is, told with every renewal for `weft status`.
+    pub workload_id: Option<WorkloadId>,
     pub channel: ChannelSettings,
     /// Between attempts while the control plane cannot be reached.
     pub backoff: Backoff,
@@ -61,6 +63,7 @@ impl IdentitySettings {
             data: None,
             namespace,
             service_account: None,
+            workload_id: None,
             channel: ChannelSettings::default(),
             backoff: Backoff::default(),
             min_renewal_interval: Duration::from_secs(1),
