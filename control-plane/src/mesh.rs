@@ -64,6 +64,9 @@ pub(crate) struct Upsert {
     pub(crate) file: Option<String>,
 }
 
+/// The new state of a workload, with its record unless it keeps the one it has; `None` removes it.
+type WorkloadChange = Option<(Workload, Option<WorkloadRecord>)>;
+
 /// What became of one object of a [`ConfigChange`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -290,7 +293,7 @@ impl Mesh {
     /// `None` removes; a workload without a record keeps the one it has, with its new readiness.
     async fn change_workloads(
         &self,
-        changes: Vec<(WorkloadId, Option<(Workload, Option<WorkloadRecord>)>)>,
+        changes: Vec<(WorkloadId, WorkloadChange)>,
     ) -> Result<Generation, StoreError> {
         let mut written = self.writing.lock().await;
         let mut state = MeshState::clone(&self.state());

@@ -170,8 +170,10 @@ fn outcome_of(result: &Result<Forwarded, Failure>) -> Outcome {
 }
 
 fn outcome_of_response(status: http::StatusCode, headers: &HeaderMap) -> Outcome {
-    if let Some(reason) = answer::unprocessed(status, headers) {
-        return Outcome::NotSent(reason);
+    match answer::peer_failure(status, headers) {
+        Some(Reason::ConnectionReset) => return Outcome::Broken(Reason::ConnectionReset),
+        Some(reason) => return Outcome::NotSent(reason),
+        None => {}
     }
     match grpc::status(headers) {
         Some(status) if grpc::is_grpc(headers) => Outcome::Grpc(status),

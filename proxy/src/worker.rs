@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use certs::IdentityCell;
 use decision::traffic::budget::RetryBudgetState;
+use decision::traffic::split::EvenDice;
 use model::resilience::RetryBudget;
 use model::{MeshDomain, ServicePort, Snapshot};
 use rand::rngs::SmallRng;
@@ -59,6 +60,7 @@ pub(crate) struct Worker {
     apps: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
     budgets: RefCell<HashMap<ServicePort, RetryBudgetState>>,
     dice: RefCell<SmallRng>,
+    split_dice: RefCell<EvenDice>,
     /// Connections and tunnels; a stopping worker waits for them.
     pub(crate) tasks: TaskTracker,
 }
@@ -178,6 +180,7 @@ impl Worker {
             apps: RefCell::default(),
             budgets: RefCell::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+            split_dice: RefCell::new(EvenDice::new(rand::random())),
             tasks: TaskTracker::new(),
             shared,
         })
@@ -190,6 +193,11 @@ impl Worker {
 
     pub(crate) fn dice(&self) -> u64 {
         self.dice.borrow_mut().next_u64()
+    }
+
+    /// Dice for a split by weight.
+    pub(crate) fn split_dice(&self) -> u64 {
+        self.split_dice.borrow_mut().roll()
     }
 
     /// Dice between 0 and 1.

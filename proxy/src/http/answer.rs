@@ -46,16 +46,20 @@ pub(crate) fn disown(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a response is another sidecar's own answer that it could not reach its application, so that
-/// nothing of the request was processed.
-pub(crate) fn unprocessed(status: StatusCode, headers: &HeaderMap) -> Option<Reason> {
+/// What another sidecar says went wrong between it and its application, where the response is its own answer.
+/// [`Reason::ConnectFailed`] and [`Reason::ConnectTimeout`] mean that nothing of the request was processed.
+pub(crate) fn peer_failure(status: StatusCode, headers: &HeaderMap) -> Option<Reason> {
     if status != StatusCode::OK && !status.is_server_error() {
         return None;
     }
     let value = headers.get(PROXY_STATUS)?;
-    [Reason::ConnectFailed, Reason::ConnectTimeout]
-        .into_iter()
-        .find(|reason| value.as_bytes() == proxy_status(*reason).as_bytes())
+    [
+        Reason::ConnectFailed,
+        Reason::ConnectTimeout,
+        Reason::ConnectionReset,
+    ]
+    .into_iter()
+    .find(|reason| value.as_bytes() == proxy_status(*reason).as_bytes())
 }
 
 /// The value of `Proxy-Status` for `reason`.

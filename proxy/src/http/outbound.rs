@@ -84,7 +84,7 @@ async fn steps(
 
     // 2. The rule, and of its backends one.
     let rule = choose_rule(&snapshot, &target, &parts)?;
-    let (backend, backend_filters) = choose_backend(rule, &target, worker.dice())?;
+    let (backend, backend_filters) = choose_backend(rule, &target, worker.split_dice())?;
     record.route = rule.map(|rule| rule.name.clone());
     record.backend = Some(backend.clone());
 

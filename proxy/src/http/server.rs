@@ -62,6 +62,7 @@ where
         .half_close(true)
         .header_read_timeout(None) // the guard's, which answers 408 and does not run while idle
         .max_buf_size(limits.message.head_bytes.max(8192) + 64 * 1024)
+        .max_header_size(limits.message.head_bytes + 2)
         .serve_connection(TokioIo::new(guarded), service)
         .with_upgrades();
     let mut connection = pin!(connection);

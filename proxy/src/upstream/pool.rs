@@ -165,6 +165,7 @@ impl Upstream {
         let (guarded, guard) = Guard::responses(leg, &self.limits.message);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(self.limits.message.head_bytes.max(8192) + 64 * 1024)
+            .max_header_size(self.limits.message.head_bytes + 2)
             .handshake(TokioIo::new(guarded))
             .await
             .map_err(|_| Reason::ConnectFailed)?;
