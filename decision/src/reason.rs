@@ -33,6 +33,11 @@ macro_rules! reasons {
                 match self { $(Self::$name => $detail,)* }
             }
 
+            /// The value of `Proxy-Status` (RFC 9209): this proxy, and both of the above.
+            pub fn proxy_status(self) -> String {
+                format!("weft; error={}; details=\"{}\"", self.error(), self.detail())
+            }
+
             /// Reads [`Reason::detail`] back.
             pub fn from_detail(detail: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|reason| reason.detail() == detail)

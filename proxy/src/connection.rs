@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use certs::VerifiedPeer;
 use decision::message::detect::{Detected, detect};
 use model::{AppProtocol, ServicePort};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -13,11 +12,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::doorkeeper::Permit;
+use crate::downstream::Downstream;
 use crate::http::server;
 use crate::stats::Direction;
 use crate::tcp;
 use crate::tls::{ALPN_HTTP2, ALPN_TCP};
-use crate::worker::{Handover, Worker};
+use crate::worker::Worker;
 
 /// Bytes looked at to tell a protocol.
 const DETECT_BYTES: usize = 1024;
@@ -32,15 +33,12 @@ pub(crate) enum Role {
     Inbound(Arc<rustls::ServerConfig>),
 }
 
-/// Who is at the other end of a connection, and what for.
-pub(crate) struct Downstream {
-    pub(crate) worker: Rc<Worker>,
+/// A connection on its way to a worker.
+pub(crate) struct Handover {
+    pub(crate) stream: std::net::TcpStream,
     pub(crate) client: SocketAddr,
-    pub(crate) direction: Direction,
-    /// Only over mTLS.
-    pub(crate) peer: Option<VerifiedPeer>,
-    /// The service that the connection itself names: by SNI, or by the local port.
-    pub(crate) service: Option<ServicePort>,
+    pub(crate) role: Arc<Role>,
+    pub(crate) permit: Permit,
 }
 
 /// Serves a connection to its end.

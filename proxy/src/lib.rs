@@ -7,6 +7,9 @@
 mod admin;
 pub mod config;
 mod connection;
+mod doorkeeper;
+mod downstream;
+mod executor;
 pub mod flags;
 mod forward;
 mod http;
@@ -17,6 +20,7 @@ mod start;
 pub mod stats;
 mod tcp;
 mod telemetry;
+mod threads;
 mod tls;
 mod upstream;
 mod worker;

@@ -18,8 +18,9 @@ use crate::identity::{AddressError, IdentityError, IdentityKeeper, IdentitySetti
 use crate::listener::Listener;
 use crate::settings::{LocalPort, Settings};
 use crate::stats::{CertificateStats, Registry, Stats};
+use crate::threads::Workers;
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP};
-use crate::worker::{Shared, Workers};
+use crate::worker::Shared;
 
 /// How long the control plane is waited for when the workload says that it leaves.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);

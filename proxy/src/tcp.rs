@@ -13,7 +13,7 @@ use model::{AppProtocol, ServicePort};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 
 use crate::config::Learned;
-use crate::connection::Downstream;
+use crate::downstream::Downstream;
 use crate::upstream::Leg;
 use crate::worker::Worker;
 

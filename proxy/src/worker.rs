@@ -1,17 +1,15 @@
-//! The data-plane threads: one `current_thread` runtime each, with everything a connection needs on it.
+//! What one data-plane thread has for itself: everything a connection needs on it.
 //!
 //! A connection lives and dies on one worker. What workers share is read without a lock (the snapshot, the
 //! identity) or written by one relaxed addition (the counts).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
@@ -22,20 +20,13 @@ use model::resilience::RetryBudget;
 use model::{MeshDomain, ServicePort, Snapshot};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ConfigHandle;
-use crate::connection::{self, Role};
 use crate::settings::Settings;
 use crate::telemetry::Recorder;
 use crate::upstream::{Cluster, Route, Upstream};
-
-/// How often a worker looks for connections that were not used for a while.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
-/// Connections handed to a worker that it has not taken up yet.
-const HANDOVER_QUEUE: usize = 1024;
 
 /// What all workers of a proxy have in common.
 pub(crate) struct Shared {
@@ -65,107 +56,8 @@ pub(crate) struct Worker {
     pub(crate) tasks: TaskTracker,
 }
 
-/// A connection on its way to a worker.
-pub(crate) struct Handover {
-    pub(crate) stream: std::net::TcpStream,
-    pub(crate) client: SocketAddr,
-    pub(crate) role: Arc<Role>,
-    pub(crate) permit: crate::listener::Permit,
-}
-
-/// The other threads' side of all workers: hands each new connection to the least loaded one.
-#[derive(Clone)]
-pub(crate) struct Workers {
-    queues: Arc<Vec<WorkerQueue>>,
-}
-
-struct WorkerQueue {
-    send: mpsc::Sender<Handover>,
-    open: Arc<AtomicUsize>,
-}
-
-impl Workers {
-    /// Starts `count` threads. Each ends when `draining` is cancelled and its connections have ended, or the
-    /// drain timeout is over.
-    pub(crate) fn start(
-        shared: &Arc<Shared>,
-        count: usize,
-    ) -> std::io::Result<(Self, Vec<std::thread::JoinHandle<()>>)> {
-        let mut queues = Vec::new();
-        let mut threads = Vec::new();
-        for index in 0..count.max(1) {
-            let (send, receive) = mpsc::channel(HANDOVER_QUEUE);
-            let open = Arc::new(AtomicUsize::new(0));
-            let (shared, counter) = (shared.clone(), open.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            let thread = std::thread::Builder::new()
-                .name(format!("weft-worker-{index}"))
-                .spawn(move || run(&runtime, shared, receive, counter))?;
-            queues.push(WorkerQueue { send, open });
-            threads.push(thread);
-        }
-        Ok((
-            Self {
-                queues: Arc::new(queues),
-            },
-            threads,
-        ))
-    }
-
-    /// Hands a connection to the worker with the fewest open ones; closes it where every queue is full.
-    pub(crate) fn hand_over(&self, connection: Handover) {
-        let least = self
-            .queues
-            .iter()
-            .min_by_key(|queue| queue.open.load(Ordering::Relaxed));
-        if let Some(queue) = least {
-            queue.open.fetch_add(1, Ordering::Relaxed);
-            if queue.send.try_send(connection).is_err() {
-                queue.open.fetch_sub(1, Ordering::Relaxed);
-                tracing::warn!("a connection was closed: its worker has no time");
-            }
-        }
-    }
-}
-
-fn run(
-    runtime: &tokio::runtime::Runtime,
-    shared: Arc<Shared>,
-    mut connections: mpsc::Receiver<Handover>,
-    open: Arc<AtomicUsize>,
-) {
-    let local = tokio::task::LocalSet::new();
-    local.block_on(runtime, async move {
-        let worker = Worker::new(shared);
-        let draining = worker.shared.draining.clone();
-        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
-        loop {
-            tokio::select! {
-                accepted = connections.recv() => match accepted {
-                    Some(accepted) => worker.serve(accepted, open.clone()),
-                    None => break,
-                },
-                _ = sweep.tick() => worker.sweep(),
-                () = draining.cancelled() => break,
-            }
-        }
-        worker.tasks.close();
-        if tokio::time::timeout(worker.limits.drain_timeout, worker.tasks.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                open = worker.tasks.len(),
-                "connections were cut off at the end of the drain timeout"
-            );
-        }
-    });
-}
-
 impl Worker {
-    fn new(shared: Arc<Shared>) -> Rc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
         let recorder = Recorder::new(
             shared.registry.clone(),
             shared.tracer.clone(),
@@ -240,16 +132,8 @@ impl Worker {
         ask(budgets.entry(destination.clone()).or_insert_with(new))
     }
 
-    fn serve(self: &Rc<Self>, accepted: Handover, open: Arc<AtomicUsize>) {
-        let worker = self.clone();
-        self.tasks.spawn_local(async move {
-            connection::serve(worker, accepted).await;
-            open.fetch_sub(1, Ordering::Relaxed);
-        });
-    }
-
     /// Closes what was not used for a while, and forgets services that are gone.
-    fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         let now = Instant::now();
         let snapshot = self.snapshot();
         self.clusters.borrow_mut().retain(|target, cluster| {
@@ -273,18 +157,5 @@ impl Deref for Snapshots {
 
     fn deref(&self) -> &ArcSwap<Snapshot> {
         self.0.snapshots()
-    }
-}
-
-/// Runs hyper's futures on the worker they were made on.
-#[derive(Clone, Copy)]
-pub(crate) struct LocalExecutor;
-
-impl<F> hyper::rt::Executor<F> for LocalExecutor
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
     }
 }

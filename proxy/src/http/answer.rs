@@ -21,7 +21,7 @@ pub(crate) fn refuse(reason: Reason, mut record: Record) -> Response<ResponseBod
     };
     let mut response = Response::new(ResponseBody::own(text, record));
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::try_from(proxy_status(reason)) {
+    if let Ok(value) = HeaderValue::try_from(reason.proxy_status()) {
         headers.insert(PROXY_STATUS, value);
     }
     if is_grpc {
@@ -59,10 +59,5 @@ pub(crate) fn peer_failure(status: StatusCode, headers: &HeaderMap) -> Option<Re
         Reason::ConnectionReset,
     ]
     .into_iter()
-    .find(|reason| value.as_bytes() == proxy_status(*reason).as_bytes())
-}
-
-/// The value of `Proxy-Status` for `reason`.
-pub(crate) fn proxy_status(reason: Reason) -> String {
-    format!("weft; error={}; details=\"{}\"", reason.error(), reason.detail())
+    .find(|reason| value.as_bytes() == reason.proxy_status().as_bytes())
 }

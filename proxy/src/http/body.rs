@@ -10,8 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::activity::Busy;
 use super::guard::{Refused, refusal_in};
-use super::server::Busy;
 use crate::telemetry::Record;
 use crate::upstream::Lease;
 

@@ -12,11 +12,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
+use decision::Reason;
 use decision::message::flood::{Excess, FrameBoundary, FrameLimits, FrameMeter};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
-
-use super::answer::proxy_status;
 
 /// How long saying GOAWAY may take with a peer that does not read.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
@@ -84,7 +83,7 @@ impl<S> Metered<S> {
 
     fn end(&mut self, excess: Excess) {
         tracing::info!(peer = %self.peer, reason = %excess, "HTTP/2 connection closed");
-        let status = excess.reason().map(proxy_status);
+        let status = excess.reason().map(Reason::proxy_status);
         let fields = status.as_deref().map(|status| ("proxy-status", status));
         let last_words = self.meter.farewell(fields.as_slice());
         self.farewell.get_or_insert_with(|| Farewell {

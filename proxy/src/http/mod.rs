@@ -1,5 +1,6 @@
 //! HTTP on every leg: the server side, the steps of a request in both directions, and its bodies.
 
+pub(crate) mod activity;
 pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod flood;

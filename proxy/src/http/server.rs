@@ -1,15 +1,12 @@
 //! Speaks HTTP to whoever called: HTTP/1.1 behind the guard, HTTP/2 behind the flood meter, both by hyper.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use decision::Reason;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -17,22 +14,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::activity::Activity;
 use super::body::ResponseBody;
 use super::flood::Metered;
-use super::guard::{Guard, GuardState, is_placeholder};
+use super::guard::{Guard, is_placeholder};
 use super::{inbound, outbound};
-use crate::connection::Downstream;
+use crate::downstream::{Arrived, Downstream};
+use crate::executor::LocalExecutor;
 use crate::stats::Direction;
-use crate::worker::LocalExecutor;
-
-/// A request as it reaches the steps, with what only its connection knows.
-pub(crate) struct Arrived {
-    pub(crate) request: Request<Incoming>,
-    /// The guard refused the head; what `request` holds is the placeholder.
-    pub(crate) refused: Option<Reason>,
-    /// HTTP/1 only: tells the guard how an upgrade was answered.
-    pub(crate) guard: Option<Arc<GuardState>>,
-}
 
 /// Serves HTTP/1.1; `first` was already read from `stream`.
 pub(crate) async fn http1<S>(downstream: Rc<Downstream>, stream: S, first: BytesMut)
@@ -168,42 +157,5 @@ async fn run<C>(
                 }
             }
         }
-    }
-}
-
-/// When a connection last had a request.
-struct Activity {
-    last: Cell<Instant>,
-    running: Cell<usize>,
-}
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self {
-            last: Cell::new(Instant::now()),
-            running: Cell::new(0),
-        }
-    }
-}
-
-impl Activity {
-    fn begin(self: &Rc<Self>) -> Busy {
-        self.running.set(self.running.get() + 1);
-        Busy(self.clone())
-    }
-
-    /// How long nothing was asked for; `None` while something is.
-    fn idle_for(&self) -> Option<Duration> {
-        (self.running.get() == 0).then(|| self.last.get().elapsed())
-    }
-}
-
-/// Counts one request until it is dropped.
-pub(crate) struct Busy(Rc<Activity>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.running.set(self.0.running.get() - 1);
-        self.0.last.set(Instant::now());
     }
 }

@@ -14,11 +14,11 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::dial::{Leg, Route, Spoken};
+use crate::executor::LocalExecutor;
 use crate::http::flood::Metered;
 use crate::http::guard::{Guard, GuardState, refusal_in};
 use crate::http::replay::ReplayBody;
 use crate::settings::Limits;
-use crate::worker::LocalExecutor;
 
 /// One place that requests can be sent to, with its connections.
 pub(crate) struct Upstream {
