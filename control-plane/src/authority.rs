@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use certs::{Authority, CertError, Identity, IdentityCell, IssuedChain, PrivateKey, TrustBundle, well_known};
 use model::{SpiffeId, TrustDomain};
-use tokio_util::sync::CancellationToken;
 
-use crate::store::{Remembered, Store, StoreError};
+use crate::store::{Store, StoreError};
+use crate::tasks::Tasks;
 
 /// The trust domain of a mesh that was given none.
-const DEFAULT_TRUST_DOMAIN: &str = "weft.local";
+const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 /// How long a failed renewal of the control plane's own certificates waits.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -24,7 +24,7 @@ pub(crate) struct Issuer {
     trust_domain: TrustDomain,
     root_hash: [u8; 32],
     lifetime: Duration,
-    store: Store,
+    store: Arc<Store>,
     /// What the control plane shows to its callers.
     pub(crate) cell: IdentityCell,
     data: PathBuf,
@@ -33,7 +33,9 @@ pub(crate) struct Issuer {
 /// Why there is no authority.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    #[error("the trust domain is {stored} since the first start, and cannot become {asked}")]
+    #[error(
+        "the trust domain is {stored} since the first start of this data folder, and cannot become {asked}"
+    )]
     OtherTrustDomain { stored: String, asked: String },
     #[error("the trust domain: {0}")]
     TrustDomain(#[from] model::FieldError),
@@ -48,20 +50,17 @@ pub enum AuthorityError {
 impl Issuer {
     /// Takes the authority from the store, or makes one at the first start.
     pub(crate) fn open(
-        store: &Store,
-        remembered: &Remembered,
+        store: &Arc<Store>,
         asked: Option<&TrustDomain>,
         lifetime: Duration,
         data: &Path,
     ) -> Result<Arc<Self>, AuthorityError> {
-        if let (Some(stored), Some(asked)) = (&remembered.trust_domain, asked)
-            && stored != asked.as_str()
-        {
-            let (stored, asked) = (stored.clone(), asked.to_string());
-            return Err(AuthorityError::OtherTrustDomain { stored, asked });
-        }
-        let authority = match &remembered.authority {
-            Some(pem) => Authority::from_pem(pem)?,
+        let authority = match store.authority()? {
+            Some((stored, _)) if asked.is_some_and(|asked| asked.as_str() != stored) => {
+                let asked = asked.map(ToString::to_string).unwrap_or_default();
+                return Err(AuthorityError::OtherTrustDomain { stored, asked });
+            }
+            Some((_, pem)) => Authority::from_pem(&pem)?,
             None => {
                 let trust_domain = match asked {
                     Some(asked) => asked.clone(),
@@ -117,7 +116,7 @@ impl Issuer {
 
     /// Renews the control plane's own certificate, the operator's credential and the issuing certificate at half
     /// of their time, until stopped.
-    pub(crate) async fn keep_fresh(self: Arc<Self>, stopping: CancellationToken) {
+    pub(crate) async fn keep_fresh(self: Arc<Self>, tasks: Tasks) {
         loop {
             let due = self.cell.current().map(|current| {
                 let (from, to) = (current.identity.not_before(), current.identity.not_after());
@@ -128,7 +127,7 @@ impl Issuer {
                 .unwrap_or(RETRY);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = stopping.cancelled() => return,
+                () = tasks.stopping() => return,
             }
             let this = self.clone();
             match tokio::task::spawn_blocking(move || this.renew_own()).await {

@@ -1,15 +1,15 @@
 //! The watched folder: what changes in its files changes the mesh; a file that is wrong changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use sha2::{Digest, Sha256};
-use tokio_util::sync::CancellationToken;
+use sha2::{Digest as _, Sha256};
 
-use crate::mesh::{ConfigChange, Mesh, Upsert};
+use crate::mesh::{ConfigChange, Delete, Mesh, Upsert};
 use crate::sources::{DEBOUNCE, Diagnostic, ObjectKey, WatchError, Watcher, parse_documents, read_folder};
-use crate::store::{ObjectRecord, StoreError};
+use crate::store::ObjectRecord;
+use crate::tasks::Tasks;
 
 /// A folder of configuration, or none.
 pub(crate) struct Folder {
@@ -42,37 +42,46 @@ impl Folder {
             .transpose()
     }
 
-    /// Takes every change until stopped.
-    pub(crate) async fn follow(&self, mut watcher: Watcher, mesh: &Mesh, stopping: CancellationToken) {
+    /// Takes every change until the control plane stops.
+    pub(crate) async fn follow(&self, mut watcher: Watcher, mesh: &Mesh, tasks: &Tasks) {
         loop {
             tokio::select! {
                 changed = watcher.changed() => if changed.is_none() { return },
-                () = stopping.cancelled() => return,
+                () = tasks.stopping() => return,
             }
-            if let Err(error) = self.take(mesh).await {
-                tracing::error!(%error, "the store failed");
-            }
+            self.take(mesh).await;
         }
     }
 
     /// Takes what the folder says now. A file whose content is known already changes nothing, so that what an
     /// operator applied since stays; a file with a problem keeps what was last taken from it.
-    pub(crate) async fn take(&self, mesh: &Mesh) -> Result<(), StoreError> {
+    pub(crate) async fn take(&self, mesh: &Mesh) {
         let Some(path) = self.path.clone() else {
-            return Ok(());
+            return;
         };
-        let read = tokio::task::spawn_blocking(move || read_folder(&path)).await;
-        let (change, problems) = match read.map_err(|_| StoreError::Ended)? {
+        let (known, records) = (mesh.files(), mesh.read_written(|_, records| records.clone()));
+        let place = path.display().to_string();
+        let read = tokio::task::spawn_blocking(move || match read_folder(&path) {
+            Ok(files) => changes_of(&files, &known, &records),
             Err(problems) => (ConfigChange::default(), problems),
-            Ok(files) => changes_of(&files, &mesh.files().await, &mesh.records().await),
+        });
+        let (change, mut problems) = match read.await {
+            Ok(read) => read,
+            Err(_) => {
+                let problem = Diagnostic::of_file(&place, "reading the folder was cut off");
+                (ConfigChange::default(), vec![problem])
+            }
         };
+        match mesh.configure(change).await {
+            Ok((generation, _)) => {
+                tracing::info!(%generation, folder = place, "read the configuration folder")
+            }
+            Err(error) => problems.push(Diagnostic::of_file(&place, error.to_string())),
+        }
         for problem in &problems {
             tracing::error!("{problem}");
         }
         *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = problems;
-        let (generation, _) = mesh.configure(change).await?;
-        tracing::info!(%generation, "read the configuration folder");
-        Ok(())
     }
 }
 
@@ -83,134 +92,213 @@ fn changes_of(
     records: &BTreeMap<ObjectKey, ObjectRecord>,
 ) -> (ConfigChange, Vec<Diagnostic>) {
     let (mut change, mut problems) = (ConfigChange::default(), Vec::new());
-    let mut given: BTreeMap<ObjectKey, String> = BTreeMap::new();
-    for (file, text) in files {
-        let documents = match parse_documents(file, text) {
+    let mut given: BTreeMap<ObjectKey, &str> = BTreeMap::new();
+    // Files of which nothing is taken now, but from which something may have been taken.
+    let mut kept: BTreeSet<&str> = BTreeSet::new();
+    for (path, text) in files {
+        let name = file_name(path);
+        let documents = match parse_documents(path, text) {
             Ok(documents) => documents,
             Err(found) => {
                 problems.extend(found);
+                kept.insert(name);
                 continue;
             }
         };
-        let hash = hex::encode(Sha256::digest(text));
-        let is_known = known.get(file) == Some(&hash);
-        let mut now = BTreeSet::new();
-        for document in documents {
+        let twice = documents.iter().filter_map(|document| {
             let key = document.object.key();
-            if let Some(other) = given.get(&key) {
-                let why = format!("{key} is already given in {other}");
-                problems.push(Diagnostic {
-                    line: document.line,
-                    column: 1,
-                    ..Diagnostic::of_file(file, why)
-                });
-                continue;
-            }
-            given.insert(key.clone(), file.clone());
-            now.insert(key);
-            if !is_known {
-                let file = Some(file.clone());
-                change.upserts.push(Upsert {
-                    object: document.object,
-                    text: document.text,
-                    file,
-                });
-            }
+            let why = format!("{key} is already given in {}", given.get(&key)?);
+            Some(Diagnostic {
+                line: document.line,
+                column: 1,
+                ..Diagnostic::of_file(path, why)
+            })
+        });
+        let twice: Vec<Diagnostic> = twice.collect();
+        if !twice.is_empty() {
+            problems.extend(twice);
+            kept.insert(name);
+            continue;
         }
-        if !is_known {
-            change.deletes.extend(
-                from_file(records, file)
-                    .filter(|key| !now.contains(*key))
-                    .cloned(),
-            );
-            change.files.push((file.clone(), Some(hash)));
-        }
-    }
-    for file in known
-        .keys()
-        .filter(|file| !files.iter().any(|(name, _)| name == *file))
-    {
-        change.deletes.extend(
-            from_file(records, file)
-                .filter(|key| !given.contains_key(*key))
-                .cloned(),
+        given.extend(
+            documents
+                .iter()
+                .map(|document| (document.object.key(), path.as_str())),
         );
-        change.files.push((file.clone(), None));
+        let hash = hex::encode(Sha256::digest(text));
+        if known.get(name) == Some(&hash) {
+            kept.insert(name);
+            continue;
+        }
+        change
+            .upserts
+            .extend(documents.into_iter().map(|document| Upsert {
+                object: document.object,
+                text: document.text,
+                file: Some(name.to_owned()),
+            }));
+        change.files.push((name.to_owned(), Some(hash)));
     }
+    let gone = records.iter().filter_map(|(key, record)| {
+        let file = record.file.as_deref()?;
+        let is_gone = !kept.contains(file) && !given.contains_key(key);
+        is_gone.then(|| Delete {
+            key: key.clone(),
+            only_from: Some(file.to_owned()),
+        })
+    });
+    change.deletes.extend(gone);
+    let names: BTreeSet<&str> = files.iter().map(|(path, _)| file_name(path)).collect();
+    let forgotten = known.keys().filter(|file| !names.contains(file.as_str()));
+    change.files.extend(forgotten.map(|file| (file.clone(), None)));
     (change, problems)
 }
 
-/// The objects that were last written by this file, and not by an operator since.
-fn from_file<'r>(
-    records: &'r BTreeMap<ObjectKey, ObjectRecord>,
-    file: &'r str,
-) -> impl Iterator<Item = &'r ObjectKey> {
-    records
-        .iter()
-        .filter(move |(_, record)| record.file.as_deref() == Some(file))
-        .map(|(key, _)| key)
+/// A file is known by its name, so that the folder can be named in another way, or moved.
+fn file_name(path: &str) -> &str {
+    Path::new(path)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or(path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CART: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: cart}\nspec: {selector: {app: cart}, ports: [{port: 80}]}\n";
-
-    fn file(name: &str, text: &str) -> (String, String) {
-        (name.to_owned(), text.to_owned())
+    /// What was taken so far.
+    #[derive(Default)]
+    struct Taken {
+        files: BTreeMap<String, String>,
+        records: BTreeMap<ObjectKey, ObjectRecord>,
     }
 
-    fn taken(name: &str, text: &str) -> (BTreeMap<String, String>, BTreeMap<ObjectKey, ObjectRecord>) {
-        let (change, problems) = changes_of(&[file(name, text)], &BTreeMap::new(), &BTreeMap::new());
-        assert_eq!(problems, []);
-        let files = change
-            .files
-            .into_iter()
-            .filter_map(|(file, hash)| Some((file, hash?)))
-            .collect();
-        let record = |upsert: Upsert| {
-            (
-                upsert.object.key(),
+    impl Taken {
+        /// Takes a folder. Returns what is wrong with it.
+        fn take(&mut self, files: &[(&str, String)]) -> Vec<String> {
+            let files: Vec<_> = files
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), text.clone()))
+                .collect();
+            let (change, problems) = changes_of(&files, &self.files, &self.records);
+            for delete in change.deletes {
+                self.records.remove(&delete.key);
+            }
+            for Upsert { object, text, file } in change.upserts {
+                let record = ObjectRecord {
+                    text,
+                    file,
+                    created: 1,
+                };
+                self.records.insert(object.key(), record);
+            }
+            for (file, hash) in change.files {
+                match hash {
+                    Some(hash) => self.files.insert(file, hash),
+                    None => self.files.remove(&file),
+                };
+            }
+            problems.iter().map(ToString::to_string).collect()
+        }
+
+        /// An operator applies a Service.
+        fn apply(&mut self, name: &str) {
+            let text = service(name, 9);
+            self.records.insert(
+                key(name),
                 ObjectRecord {
-                    text: upsert.text,
-                    file: upsert.file,
+                    text,
+                    file: None,
                     created: 1,
                 },
-            )
-        };
-        (files, change.upserts.into_iter().map(record).collect())
+            );
+        }
+
+        /// `name:port from` of every Service.
+        fn services(&self) -> Vec<String> {
+            let line = |(key, record): (&ObjectKey, &ObjectRecord)| {
+                let port = record.text.rsplit("port: ").next().unwrap_or_default();
+                let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+                format!("{}:{port} {}", key.name, record.source())
+            };
+            self.records.iter().map(line).collect()
+        }
+    }
+
+    fn key(name: &str) -> ObjectKey {
+        format!("Service/default/{name}").parse().unwrap()
+    }
+
+    fn service(name: &str, port: u16) -> String {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+             spec: {{selector: {{app: {name}}}, ports: [{{port: {port}}}]}}\n---\n"
+        )
     }
 
     #[test]
-    fn a_known_file_changes_nothing_and_a_missing_one_deletes() {
-        let (files, records) = taken("a.yaml", CART);
-        let (same, _) = changes_of(&[file("a.yaml", CART)], &files, &records);
-        assert!(same.upserts.is_empty() && same.deletes.is_empty() && same.files.is_empty());
-        let (gone, _) = changes_of(&[], &files, &records);
-        assert_eq!(gone.deletes.len(), 1);
+    fn what_is_gone_from_its_file_or_with_it_is_gone() {
+        let mut taken = Taken::default();
+        let both = service("cart", 1) + &service("shop", 1);
+        assert!(
+            taken
+                .take(&[("a.yaml", both), ("b.yaml", service("pay", 1))])
+                .is_empty()
+        );
+        assert_eq!(
+            taken.services(),
+            ["cart:1 a.yaml", "pay:1 b.yaml", "shop:1 a.yaml"]
+        );
+        // Named in another way, it is the same folder.
+        taken.take(&[
+            ("mesh/a.yaml", service("cart", 2)),
+            ("mesh/b.yaml", service("pay", 1)),
+        ]);
+        assert_eq!(taken.services(), ["cart:2 a.yaml", "pay:1 b.yaml"]);
+        taken.take(&[("a.yaml", service("pay", 3) + &service("cart", 2))]);
+        assert_eq!(
+            taken.services(),
+            ["cart:2 a.yaml", "pay:3 a.yaml"],
+            "moved to another file"
+        );
+        taken.take(&[]);
+        assert!(taken.services().is_empty() && taken.files.is_empty());
     }
 
     #[test]
-    fn what_an_operator_applied_is_not_deleted_with_the_file() {
-        let (files, mut records) = taken("a.yaml", CART);
-        records.values_mut().for_each(|record| record.file = None);
-        let (gone, _) = changes_of(&[], &files, &records);
-        assert_eq!(gone.deletes, []);
+    fn a_bad_file_keeps_what_was_last_taken_from_it() {
+        let mut taken = Taken::default();
+        taken.take(&[("a.yaml", service("cart", 1))]);
+        let problems = taken.take(&[("a.yaml", "kind: [".to_owned()), ("b.yaml", service("pay", 1))]);
+        assert!(problems[0].starts_with("a.yaml:"), "{problems:?}");
+        assert_eq!(taken.services(), ["cart:1 a.yaml", "pay:1 b.yaml"]);
+        let twice = taken.take(&[
+            ("a.yaml", service("cart", 1)),
+            ("b.yaml", "\n".to_owned() + &service("cart", 2)),
+        ]);
+        assert_eq!(
+            twice,
+            ["b.yaml:2:1: Service/default/cart is already given in a.yaml"]
+        );
+        assert_eq!(taken.services(), ["cart:1 a.yaml", "pay:1 b.yaml"]);
     }
 
     #[test]
-    fn a_bad_file_keeps_its_objects() {
-        let (files, records) = taken("a.yaml", CART);
-        let (change, problems) = changes_of(&[file("a.yaml", "kind: [")], &files, &records);
-        assert!(!problems.is_empty());
-        assert!(change.deletes.is_empty() && change.files.is_empty());
-    }
-
-    #[test]
-    fn an_object_that_moves_between_files_is_not_deleted() {
-        let (files, records) = taken("a.yaml", CART);
-        let (change, _) = changes_of(&[file("b.yaml", CART)], &files, &records);
-        assert_eq!((change.upserts.len(), change.deletes.len()), (1, 0));
+    fn what_an_operator_applied_stays_until_the_file_changes() {
+        let mut taken = Taken::default();
+        taken.take(&[("a.yaml", service("cart", 1))]);
+        taken.apply("cart");
+        taken.apply("own");
+        taken.take(&[("a.yaml", service("cart", 1))]);
+        assert_eq!(taken.services(), ["cart:9 apply", "own:9 apply"]);
+        taken.take(&[("a.yaml", service("cart", 1) + "# touched\n")]);
+        assert_eq!(taken.services(), ["cart:1 a.yaml", "own:9 apply"]);
+        taken.apply("cart");
+        taken.take(&[("a.yaml", String::new())]);
+        assert_eq!(
+            taken.services(),
+            ["cart:9 apply", "own:9 apply"],
+            "no longer the file's"
+        );
     }
 }

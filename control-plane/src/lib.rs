@@ -16,9 +16,13 @@ pub mod sources;
 mod start;
 mod store;
 mod stream;
+mod tasks;
+#[cfg(test)]
+mod tests;
 mod tokens;
 pub mod view;
 
+pub use authority::AuthorityError;
 pub use settings::Settings;
 pub use start::{ControlPlane, Running, StartError};
 pub use store::StoreError;

@@ -34,7 +34,7 @@ struct Flags {
     /// Health and metrics.
     #[arg(long, env = "WEFT_ADMIN", default_value = "127.0.0.1:15014")]
     admin: SocketAddr,
-    /// Chosen at the first start, weft.local unless given; never changed.
+    /// Chosen at the first start, cluster.local unless given; never changed.
     #[arg(long, env = "WEFT_TRUST_DOMAIN")]
     trust_domain: Option<TrustDomain>,
     /// The DNS suffix of services' names.

@@ -1,20 +1,20 @@
 //! Starts a control plane and stops it.
 
+use std::fs::DirBuilder;
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use certs::ClientAuth;
-use proto::v1::configuration_server::ConfigurationServer;
+use proto::encoded::configuration_server::ConfigurationServer;
 use proto::v1::identity_server::IdentityServer;
 use proto::v1::operator_server::OperatorServer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tonic::transport::Server;
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
 
 use crate::admin;
 use crate::api::{IdentityService, OperatorService};
@@ -22,34 +22,51 @@ use crate::authority::{AuthorityError, Issuer};
 use crate::folder::Folder;
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
-use crate::serve;
-use crate::settings::Settings;
-use crate::sources::WatchError;
+use crate::serve::{Door, SeldomLog};
+use crate::settings::{Limits, Settings};
+use crate::sources::{WatchError, Watcher};
 use crate::store::{Store, StoreError};
-use crate::stream::ConfigService;
-use crate::tokens::{self, TokenError};
+use crate::stream::{ConfigService, Fleet, Shared};
+use crate::tasks::Tasks;
+use crate::tokens::{self, Account, TokenError};
 
 /// ALPN of gRPC.
 const ALPN_HTTP2: &[u8] = b"h2";
-/// Concurrent calls of one connection: a sidecar has a stream and now and then a renewal.
-const CALLS_PER_CONNECTION: u32 = 64;
-/// The shortest certificate that may be asked for.
+/// The shortest certificate that may be asked for: below it, renewing is all that proxies do.
 const MIN_CERTIFICATE_LIFETIME: Duration = Duration::from_secs(10);
-/// How long open streams may take to end when the control plane stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The control plane as a library.
 pub struct ControlPlane;
 
-/// A control plane that serves. Dropping it stops it without waiting.
+/// A control plane that serves. Dropping it cuts everything off.
 pub struct Running {
     grpc: SocketAddr,
     admin: SocketAddr,
-    mesh: Arc<Mesh>,
+    rooms: Rooms,
+    writer: JoinHandle<()>,
+    limits: Limits,
+    _guard: CutOff,
+}
+
+/// Cuts off what still runs.
+struct CutOff(Tasks);
+
+impl Drop for CutOff {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+/// What the parts of a control plane share.
+#[derive(Clone)]
+struct Rooms {
+    mesh: Mesh,
+    fleet: Arc<Fleet>,
+    store: Arc<Store>,
     issuer: Arc<Issuer>,
-    settings: Settings,
-    stopping: CancellationToken,
-    tasks: TaskTracker,
+    folder: Arc<Folder>,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
 }
 
 /// Why a control plane did not start.
@@ -69,55 +86,74 @@ pub enum StartError {
     Tls(#[from] certs::CertError),
     #[error(transparent)]
     Watch(#[from] WatchError),
+    #[error("a thread of the start ended")]
+    Ended,
 }
+
+/// Why no join token was made.
+#[derive(Debug, thiserror::Error)]
+#[error("no join token was made: {0}")]
+pub struct CreateTokenError(String);
 
 impl ControlPlane {
     /// Starts on the runtime of the caller. Returns when it accepts connections and has read its folder.
     pub async fn start(settings: Settings) -> Result<Running, StartError> {
-        if settings.limits.certificate_lifetime < MIN_CERTIFICATE_LIFETIME {
+        let limits = settings.limits.clone();
+        if limits.certificate_lifetime < MIN_CERTIFICATE_LIFETIME {
             return Err(StartError::Lifetime);
         }
-        let data = |source| StartError::Data {
-            path: settings.data.clone(),
-            source,
-        };
-        std::fs::create_dir_all(&settings.data).map_err(data)?;
-        let store = Store::open(&settings.data.join("weft.redb"))?;
-        let remembered = store.read()?;
-        let issuer = Issuer::open(
-            &store,
-            &remembered,
-            settings.trust_domain.as_ref(),
-            settings.limits.certificate_lifetime,
-            &settings.data,
-        )?;
-        let mesh = Arc::new(Mesh::new(store, remembered));
-        let folder = Arc::new(Folder::new(settings.config.clone()));
-        // Watched before it is read, so that no change falls between.
-        let watcher = folder.watch()?;
-        folder.take(&mesh).await?;
-
+        // Before anything is written: a port that is taken changes nothing.
         let listener = listen(settings.listen).await?;
         let admin_listener = listen(settings.admin).await?;
-        let grpc = listener.local_addr().map_err(data)?;
-        let admin = admin_listener.local_addr().map_err(data)?;
-        issuer.write("address", &format!("{grpc}\n"))?;
+        let (grpc, admin) = (
+            bound(&listener, settings.listen)?,
+            bound(&admin_listener, settings.admin)?,
+        );
 
-        let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let metrics = Arc::new(Metrics::default());
-        let running = Running {
+        let from_disk = settings.clone();
+        let opened = tokio::task::spawn_blocking(move || open(&from_disk)).await;
+        let (store, issuer, remembered) = opened.map_err(|_| StartError::Ended)??;
+        let has_remembered = !remembered.workloads.is_empty();
+        let (mesh, writer) = Mesh::new(store.clone(), remembered, &limits);
+        // Runs on after everything else was cut off, until nobody can ask for changes any more.
+        let writer = tokio::spawn(writer.run());
+        let rooms = Rooms {
+            mesh,
+            fleet: Arc::default(),
+            store,
+            issuer,
+            folder: Arc::new(Folder::new(settings.config)),
+            metrics: Arc::default(),
+            tasks: Tasks::default(),
+        };
+        // Watched before it is read, so that no change falls between.
+        let watcher = rooms.folder.watch()?;
+        rooms.folder.take(&rooms.mesh).await;
+
+        let tls = certs::server_config(&rooms.issuer.cell, &[ALPN_HTTP2], ClientAuth::Optional)?;
+        let door = Door {
+            routes: rooms.routes(&limits, settings.mesh_domain),
+            limits: limits.clone(),
+            metrics: rooms.metrics.clone(),
+            tasks: rooms.tasks.clone(),
+            log: SeldomLog::default(),
+        };
+        rooms.tasks.spawn(door.serve(listener, tls));
+        rooms.keep_house(
+            admin_listener,
+            watcher,
+            has_remembered.then_some(limits.restart_grace),
+        );
+        rooms.issuer.write("address", &format!("{}\n", reachable(grpc)))?;
+        tracing::info!(%grpc, %admin, trust_domain = %rooms.issuer.trust_domain(), "the control plane serves");
+        Ok(Running {
             grpc,
             admin,
-            mesh,
-            issuer,
-            settings,
-            stopping,
-            tasks,
-        };
-        running.serve_grpc(listener, &metrics, &folder)?;
-        running.keep_house(admin_listener, metrics, folder, watcher);
-        tracing::info!(%grpc, %admin, trust_domain = %running.issuer.trust_domain(), "the control plane serves");
-        Ok(running)
+            _guard: CutOff(rooms.tasks.clone()),
+            rooms,
+            writer,
+            limits,
+        })
     }
 }
 
@@ -133,145 +169,162 @@ impl Running {
     }
 
     /// Makes a join token for a service account, as `weft token create` does.
-    pub async fn create_token(&self, namespace: &str, service_account: &str) -> Result<String, String> {
-        let (store, hash) = (self.mesh.store.clone(), *self.issuer.root_hash());
-        let (lifetime, most) = (
-            self.settings.limits.token_lifetime,
-            self.settings.limits.join_tokens,
-        );
-        let (namespace, account) = (namespace.to_owned(), service_account.to_owned());
-        let created = tokio::task::spawn_blocking(move || {
-            tokens::create(&store, &hash, &namespace, &account, lifetime, most)
-        });
-        let created: Result<_, TokenError> = created.await.map_err(|error| error.to_string())?;
-        created.map(|(token, _)| token).map_err(|error| error.to_string())
-    }
-
-    /// Stops: streams end, what is known of workloads is kept for the next start.
-    pub async fn shutdown(self) {
-        self.stopping.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!("some connections were cut off");
-        }
-    }
-
-    fn serve_grpc(
+    pub async fn create_token(
         &self,
-        listener: TcpListener,
-        metrics: &Arc<Metrics>,
-        folder: &Arc<Folder>,
-    ) -> Result<(), StartError> {
-        let limits = &self.settings.limits;
-        let tls = certs::server_config(&self.issuer.cell, &[ALPN_HTTP2], ClientAuth::Optional)?;
-        let connections = serve::connections(listener, tls, limits, metrics.clone(), self.stopping.clone());
+        namespace: &str,
+        service_account: &str,
+    ) -> Result<String, CreateTokenError> {
+        let failed = |why: &dyn std::fmt::Display| CreateTokenError(why.to_string());
+        let account = Account::new(namespace, service_account).map_err(|error| failed(&error))?;
+        let (store, hash) = (self.rooms.store.clone(), *self.rooms.issuer.root_hash());
+        let (lifetime, most) = (self.limits.token_lifetime, self.limits.join_tokens);
+        let made =
+            tokio::task::spawn_blocking(move || tokens::create(&store, &hash, &account, lifetime, most));
+        let made = made.await.map_err(|error| failed(&error))?;
+        made.map(|token| token.text)
+            .map_err(|error: TokenError| failed(&error))
+    }
+
+    /// Stops: streams end, what is known of workloads is kept for the next start. Afterwards nothing of it runs, and
+    /// the data folder can be used again.
+    pub async fn shutdown(self) {
+        let Self {
+            rooms,
+            writer,
+            limits,
+            _guard,
+            ..
+        } = self;
+        if !rooms.tasks.stop(limits.stop_timeout).await {
+            tracing::warn!("some calls were cut off");
+        }
+        drop(rooms);
+        // It writes what it was asked to, and ends.
+        let _ = writer.await;
+    }
+}
+
+impl Rooms {
+    fn routes(&self, limits: &Limits, mesh_domain: model::MeshDomain) -> Routes {
         let identity = IdentityService {
             issuer: self.issuer.clone(),
+            store: self.store.clone(),
             mesh: self.mesh.clone(),
-            metrics: metrics.clone(),
-            mesh_domain: self.settings.mesh_domain.clone(),
+            fleet: self.fleet.clone(),
+            metrics: self.metrics.clone(),
+            mesh_domain,
         };
         let operator = OperatorService {
             mesh: self.mesh.clone(),
+            fleet: self.fleet.clone(),
+            store: self.store.clone(),
             issuer: self.issuer.clone(),
-            folder: folder.clone(),
+            folder: self.folder.clone(),
             limits: limits.clone(),
+            tasks: self.tasks.clone(),
         };
-        let config = ConfigService::new(
-            self.mesh.clone(),
-            metrics.clone(),
-            limits.clone(),
-            self.stopping.clone(),
-        );
-        let stopping = self.stopping.clone();
-        let serving = Server::builder()
-            .http2_keepalive_interval(Some(limits.keepalive_interval))
-            .http2_keepalive_timeout(Some(limits.keepalive_timeout))
-            .max_concurrent_streams(CALLS_PER_CONNECTION)
-            .add_service(IdentityServer::new(identity).max_decoding_message_size(limits.message_bytes))
+        let config = ConfigService {
+            shared: Arc::new(Shared {
+                mesh: self.mesh.clone(),
+                fleet: self.fleet.clone(),
+                metrics: self.metrics.clone(),
+                limits: limits.clone(),
+                tasks: self.tasks.clone(),
+            }),
+        };
+        let mut routes = Routes::builder();
+        routes
+            .add_service(
+                IdentityServer::new(identity).max_decoding_message_size(limits.identity_message_bytes),
+            )
             .add_service(ConfigurationServer::new(config).max_decoding_message_size(limits.message_bytes))
             .add_service(
-                OperatorServer::new(operator).max_decoding_message_size(limits.operator_message_bytes),
-            )
-            .serve_with_incoming_shutdown(ReceiverStream::new(connections), async move {
-                stopping.cancelled().await;
-            });
-        self.tasks.spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the gRPC server ended");
-            }
-        });
-        Ok(())
+                OperatorServer::new(operator)
+                    .max_decoding_message_size(limits.operator_message_bytes)
+                    .max_encoding_message_size(limits.operator_message_bytes),
+            );
+        routes.routes().prepare()
     }
 
     /// Starts what goes on beside the calls.
-    fn keep_house(
-        &self,
-        admin_listener: TcpListener,
-        metrics: Arc<Metrics>,
-        folder: Arc<Folder>,
-        watcher: Option<crate::sources::Watcher>,
-    ) {
-        let stopping = &self.stopping;
-        self.tasks.spawn(self.issuer.clone().keep_fresh(stopping.clone()));
-        self.tasks.spawn(admin::serve(
+    fn keep_house(&self, admin_listener: TcpListener, watcher: Option<Watcher>, grace: Option<Duration>) {
+        let tasks = &self.tasks;
+        tasks.spawn(self.issuer.clone().keep_fresh(tasks.clone()));
+        tasks.spawn(admin::serve(
             admin_listener,
-            metrics,
+            self.metrics.clone(),
             self.mesh.clone(),
-            stopping.clone(),
+            self.fleet.clone(),
+            tasks.clone(),
         ));
         if let Some(watcher) = watcher {
-            let (mesh, stopping) = (self.mesh.clone(), stopping.clone());
+            let (folder, mesh, tasks) = (self.folder.clone(), self.mesh.clone(), tasks.clone());
             self.tasks
-                .spawn(async move { folder.follow(watcher, &mesh, stopping).await });
+                .spawn(async move { folder.follow(watcher, &mesh, &tasks).await });
         }
-        let (mesh, grace, stopping) = (
-            self.mesh.clone(),
-            self.settings.limits.restart_grace,
-            stopping.clone(),
-        );
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = tokio::time::sleep(grace) => end_grace(&mesh).await,
-                () = stopping.cancelled() => {}
-            }
-        });
+        if let Some(grace) = grace {
+            let (mesh, tasks) = (self.mesh.clone(), tasks.clone());
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(grace) => end_grace(&mesh).await,
+                    () = tasks.stopping() => {}
+                }
+            });
+        }
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stopping.cancel();
-    }
-}
-
-/// Removes the workloads that have not come back after a restart.
+/// Takes away the workloads that have not come back after a restart.
 async fn end_grace(mesh: &Mesh) {
-    let proxies = mesh.proxies();
-    let state = mesh.state();
-    let missing: Vec<_> = state
-        .workloads
-        .keys()
-        .filter(|id| !proxies.contains_key(*id))
-        .cloned()
-        .collect();
-    if missing.is_empty() {
-        return;
+    match mesh.end_grace().await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "workloads did not come back after the restart"),
+        Err(error) => tracing::error!(%error, "workloads that did not come back are kept"),
     }
-    tracing::info!(
-        count = missing.len(),
-        "workloads did not come back after the restart"
-    );
-    if let Err(error) = mesh.remove_workloads(&missing).await {
-        tracing::error!(%error, "the store failed");
-    }
+}
+
+/// What comes from the disk. Blocks.
+fn open(settings: &Settings) -> Result<(Arc<Store>, Arc<Issuer>, crate::store::Remembered), StartError> {
+    let data = |source| StartError::Data {
+        path: settings.data.clone(),
+        source,
+    };
+    make_folder(&settings.data).map_err(data)?;
+    let store = Arc::new(Store::open(&settings.data.join("weft.redb"))?);
+    let issuer = Issuer::open(
+        &store,
+        settings.trust_domain.as_ref(),
+        settings.limits.certificate_lifetime,
+        &settings.data,
+    )?;
+    let remembered = store.remembered()?;
+    Ok((store, issuer, remembered))
+}
+
+/// A new data folder is its owner's alone; one that is there keeps its permissions.
+fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address)
         .await
         .map_err(|source| StartError::Listen { address, source })
+}
+
+fn bound(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener
+        .local_addr()
+        .map_err(|source| StartError::Listen { address, source })
+}
+
+/// Where somebody on this machine reaches an address that may be every address.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }

@@ -1,5 +1,6 @@
 //! The calls of the control plane: who a sidecar is, and what an operator does.
 
+mod answers;
 mod identity;
 mod operator;
 

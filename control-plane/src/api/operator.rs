@@ -4,100 +4,94 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::WorkloadId;
+use model::Generation;
 use proto::v1;
-use proto::v1::applied_object::Change as WireChange;
 use proto::v1::operator_server::Operator;
 use tonic::{Request, Response, Status};
 
+use super::answers::{
+    applied, conditions, diagnostic_to_wire, foreseen, name_from_wire, name_to_wire, proxies, with_status,
+};
 use crate::authority::Issuer;
-use crate::callers;
+use crate::callers::Caller;
 use crate::folder::Folder;
-use crate::mesh::{Change, ConfigChange, Mesh, ProxyRecord, Upsert};
+use crate::mesh::{ConfigChange, Delete, Mesh, Upsert};
 use crate::settings::Limits;
-use crate::sources::{Diagnostic, Kind, Object, ObjectKey, parse_documents};
-use crate::tokens::{self, TokenError, unix};
-use crate::view::{self, MeshState};
+use crate::sources::{Diagnostic, Kind, ObjectKey, parse_documents};
+use crate::store::{Store, StoreError};
+use crate::stream::Fleet;
+use crate::tasks::Tasks;
+use crate::tokens::{self, Account, NewToken, TokenError, unix_wire};
 
 /// Files of one `Apply`.
 const MAX_FILES: usize = 1000;
 
 /// Serves operators.
 pub(crate) struct OperatorService {
-    pub(crate) mesh: Arc<Mesh>,
+    pub(crate) mesh: Mesh,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) store: Arc<Store>,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) folder: Arc<Folder>,
     pub(crate) limits: Limits,
+    pub(crate) tasks: Tasks,
 }
 
 #[tonic::async_trait]
 impl Operator for OperatorService {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
-        let operator = callers::operator(&request)?;
+        let who = caller(&request);
         let v1::ApplyRequest { files, dry_run } = request.into_inner();
-        let upserts = match read(&files) {
+        let read = tokio::task::spawn_blocking(move || read(&files)).await;
+        let upserts = match read.map_err(|_| Status::internal("reading was cut off"))? {
             Ok(upserts) => upserts,
             Err(problems) => return Ok(Response::new(self.refused(&problems))),
         };
         let keys: Vec<ObjectKey> = upserts.iter().map(|upsert| upsert.object.key()).collect();
-        let (generation, changes) = if dry_run {
-            let state = self.mesh.state();
-            let change = |upsert: &Upsert| foreseen(&state, &upsert.object);
-            (state.generation, upserts.iter().map(change).collect())
-        } else {
-            let change = ConfigChange {
-                upserts,
-                ..ConfigChange::default()
-            };
-            self.mesh.configure(change).await.map_err(fault)?
-        };
-        if !dry_run {
-            tracing::info!(%operator, %generation, objects = keys.len(), "applied");
+        if dry_run {
+            let answer = self.mesh.read(|state| foreseen(state, &keys, upserts));
+            return Ok(Response::new(answer));
         }
-        let state = self.mesh.state();
-        let applied = keys.iter().zip(changes).map(|(key, change)| v1::AppliedObject {
-            name: Some(name_to_wire(key)),
-            change: change_to_wire(change).into(),
-            conditions: conditions(&state, key),
-        });
-        Ok(Response::new(v1::ApplyResponse {
-            generation: generation.0,
-            errors: Vec::new(),
-            applied: applied.collect(),
-        }))
+        let change = ConfigChange {
+            upserts,
+            ..ConfigChange::default()
+        };
+        let (generation, changes) = self.mesh.configure(change).await?;
+        tracing::info!(who, %generation, objects = keys.len(), "applied");
+        let answer = self
+            .mesh
+            .read(|state| applied(state, generation, &keys, &changes));
+        Ok(Response::new(answer))
     }
 
     async fn delete(
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let operator = callers::operator(&request)?;
-        let state = self.mesh.state();
-        let (mut deletes, mut deleted, mut not_found) = (Vec::new(), Vec::new(), Vec::new());
-        for name in request.into_inner().names {
-            let key = name_from_wire(&name)?;
-            if state.objects.contains_key(&key) {
-                deleted.push(name);
-                deletes.push(key);
-            } else {
-                not_found.push(name);
-            }
-        }
-        tracing::info!(%operator, objects = deletes.len(), "deleted");
+        let who = caller(&request);
+        let names = request.into_inner().names;
+        let keys = names.iter().map(name_from_wire).collect::<Result<Vec<_>, _>>()?;
+        let (found, missing): (Vec<_>, Vec<_>) = self
+            .mesh
+            .read(|state| keys.into_iter().partition(|key| state.objects.contains_key(key)));
+        let delete = |key: &ObjectKey| Delete {
+            key: key.clone(),
+            only_from: None,
+        };
         let change = ConfigChange {
-            deletes,
+            deletes: found.iter().map(delete).collect(),
             ..ConfigChange::default()
         };
-        let (generation, _) = self.mesh.configure(change).await.map_err(fault)?;
+        let (generation, _) = self.mesh.configure(change).await?;
+        tracing::info!(who, %generation, objects = found.len(), "deleted");
         Ok(Response::new(v1::DeleteResponse {
             generation: generation.0,
-            deleted,
-            not_found,
+            deleted: found.iter().map(name_to_wire).collect(),
+            not_found: missing.iter().map(name_to_wire).collect(),
         }))
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
-        callers::operator(&request)?;
         let wanted = request.into_inner();
         if !wanted.kind.is_empty() {
             wanted
@@ -106,37 +100,44 @@ impl Operator for OperatorService {
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
         }
         let fits = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
-        let state = self.mesh.state();
-        let records = self.mesh.records().await;
-        let chosen = records.iter().filter(|(key, _)| {
-            fits(&wanted.kind, key.kind.as_str())
-                && fits(&wanted.namespace, key.namespace.as_str())
-                && fits(&wanted.name, key.name.as_str())
+        let answer = self.mesh.read_written(|state, records| {
+            let chosen = records.iter().filter(|(key, _)| {
+                fits(&wanted.kind, key.kind.as_str())
+                    && fits(&wanted.namespace, key.namespace.as_str())
+                    && fits(&wanted.name, key.name.as_str())
+            });
+            let objects = chosen.map(|(key, record)| {
+                let conditions = conditions(state, key);
+                v1::Object {
+                    name: Some(name_to_wire(key)),
+                    yaml: with_status(&record.text, &conditions),
+                    source: record.source().to_owned(),
+                    conditions,
+                }
+            });
+            v1::GetResponse {
+                objects: objects.collect(),
+                generation: state.generation.0,
+            }
         });
-        let objects = chosen.map(|(key, record)| v1::Object {
-            name: Some(name_to_wire(key)),
-            yaml: record.text.clone(),
-            source: record.file.clone().unwrap_or_else(|| "apply".to_owned()),
-            conditions: conditions(&state, key),
-        });
-        Ok(Response::new(v1::GetResponse {
-            objects: objects.collect(),
-            generation: state.generation.0,
-        }))
+        Ok(Response::new(answer))
     }
 
     async fn status(
         &self,
-        request: Request<v1::StatusRequest>,
+        _request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
-        callers::operator(&request)?;
-        let state = self.mesh.state();
+        let records = self.fleet.records();
+        let (generation, proxies) = self
+            .mesh
+            .read(|state| (state.generation, proxies(state, &records)));
+        let problems = [self.folder.problems(), self.mesh.unreadable()].concat();
         Ok(Response::new(v1::StatusResponse {
-            generation: state.generation.0,
-            proxies: proxies(&state, &self.mesh.proxies()),
+            generation: generation.0,
+            proxies,
             trust_domain: self.issuer.trust_domain().to_string(),
-            authority_not_after: unix(self.issuer.not_after()),
-            source_errors: self.folder.problems().iter().map(diagnostic_to_wire).collect(),
+            authority_not_after: unix_wire(self.issuer.not_after()),
+            source_errors: problems.iter().map(diagnostic_to_wire).collect(),
         }))
     }
 
@@ -144,38 +145,31 @@ impl Operator for OperatorService {
         &self,
         request: Request<v1::AwaitRequest>,
     ) -> Result<Response<v1::AwaitResponse>, Status> {
-        callers::operator(&request)?;
         let v1::AwaitRequest {
             generation,
             timeout_ms,
         } = request.into_inner();
+        let generation = Generation(generation);
+        let newest = self.mesh.generation();
+        if generation > newest {
+            return Err(Status::out_of_range(format!(
+                "the mesh is at generation {newest} only"
+            )));
+        }
         let within = Duration::from_millis(timeout_ms).min(self.limits.await_max);
-        let mut progress = self.mesh.progress();
-        let settled = async {
-            loop {
-                progress.borrow_and_update();
-                let proxies = self.mesh.proxies();
-                let all_use = proxies.values().all(|record| record.generation.0 >= generation);
-                let refused = proxies.values().any(|record| {
-                    record
-                        .refusal
-                        .as_ref()
-                        .is_some_and(|refusal| refusal.generation >= generation)
-                });
-                if all_use || refused || progress.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        // Whether it was reached is looked up either way.
-        let _ = tokio::time::timeout(within, settled).await;
-        let all = proxies(&self.mesh.state(), &self.mesh.proxies());
-        let connected: Vec<_> = all.into_iter().filter(|proxy| proxy.connected).collect();
+        tokio::select! {
+            () = self.fleet.settled(generation) => {}
+            () = tokio::time::sleep(within) => {}
+            () = self.tasks.stopping() => return Err(Status::unavailable("the control plane is stopping")),
+        }
+        let records = self.fleet.records();
+        let connected = self.mesh.read(|state| proxies(state, &records));
+        let connected: Vec<_> = connected.into_iter().filter(|proxy| proxy.connected).collect();
         let count = u32::try_from(connected.len()).unwrap_or(u32::MAX);
-        let behind: Vec<_> = connected
+        let behind = connected
             .into_iter()
-            .filter(|proxy| proxy.generation < generation)
-            .collect();
+            .filter(|proxy| proxy.refusal.is_some() || proxy.generation < generation.0);
+        let behind: Vec<_> = behind.collect();
         Ok(Response::new(v1::AwaitResponse {
             reached: behind.is_empty(),
             behind,
@@ -187,7 +181,7 @@ impl Operator for OperatorService {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
-        let operator = callers::operator(&request)?;
+        let who = caller(&request);
         let v1::CreateTokenRequest {
             namespace,
             service_account,
@@ -200,30 +194,21 @@ impl Operator for OperatorService {
         if lifetime > self.limits.token_lifetime_max {
             let most = humantime::format_duration(self.limits.token_lifetime_max);
             return Err(Status::invalid_argument(format!(
-                "a join token lives at most {most}"
+                "ttl_seconds: a join token lives at most {most}"
             )));
         }
-        let (store, hash, most) = (
-            self.mesh.store.clone(),
-            *self.issuer.root_hash(),
-            self.limits.join_tokens,
-        );
-        let (for_namespace, account) = (namespace.clone(), service_account.clone());
-        let created = tokio::task::spawn_blocking(move || {
-            tokens::create(&store, &hash, &for_namespace, &account, lifetime, most)
-        });
-        let (token, expires) = created
-            .await
-            .map_err(|_| Status::internal("the store ended"))?
-            .map_err(|error| match error {
-                TokenError::Field(_) => Status::invalid_argument(error.to_string()),
-                TokenError::TooMany => Status::resource_exhausted(error.to_string()),
-                TokenError::NotValid | TokenError::Store(_) => Status::internal(error.to_string()),
-            })?;
-        tracing::info!(%operator, namespace, service_account, "made a join token");
+        let account = Account::new(&namespace, &service_account)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (store, hash) = (self.store.clone(), *self.issuer.root_hash());
+        let most = self.limits.join_tokens;
+        let made =
+            tokio::task::spawn_blocking(move || tokens::create(&store, &hash, &account, lifetime, most));
+        let made = made.await.map_err(|_| Status::internal("the store ended"))?;
+        let NewToken { text, expires } = made.map_err(not_made)?;
+        tracing::info!(who, namespace, service_account, "made a join token");
         Ok(Response::new(v1::CreateTokenResponse {
-            token,
-            expires_at: unix(expires),
+            token: text,
+            expires_at: unix_wire(expires),
         }))
     }
 }
@@ -231,9 +216,26 @@ impl Operator for OperatorService {
 impl OperatorService {
     fn refused(&self, problems: &[Diagnostic]) -> v1::ApplyResponse {
         v1::ApplyResponse {
-            generation: self.mesh.state().generation.0,
+            generation: self.mesh.generation().0,
             errors: problems.iter().map(diagnostic_to_wire).collect(),
             applied: Vec::new(),
+        }
+    }
+}
+
+/// For the log: who calls. That it is an operator was judged before.
+fn caller<T>(request: &Request<T>) -> String {
+    let caller = request.extensions().get::<Caller>();
+    let peer = caller.and_then(|caller| caller.peer.as_ref());
+    peer.map(|peer| peer.id().to_string()).unwrap_or_default()
+}
+
+fn not_made(error: TokenError) -> Status {
+    match error {
+        TokenError::Store(StoreError::TooManyTokens { .. }) => Status::resource_exhausted(error.to_string()),
+        error => {
+            tracing::error!(error = &error as &dyn std::error::Error, "no join token was made");
+            Status::internal("the store failed; the control plane's log says why")
         }
     }
 }
@@ -277,92 +279,4 @@ fn read(files: &[v1::SourceFile]) -> Result<Vec<Upsert>, Vec<Diagnostic>> {
     } else {
         Err(problems)
     }
-}
-
-fn foreseen(state: &MeshState, object: &Object) -> Change {
-    match state.objects.get(&object.key()) {
-        None => Change::Created,
-        Some(known) if known.object == *object => Change::Unchanged,
-        Some(_) => Change::Configured,
-    }
-}
-
-/// Every workload that is connected or expected back.
-fn proxies(state: &MeshState, records: &BTreeMap<WorkloadId, ProxyRecord>) -> Vec<v1::ProxyStatus> {
-    let status = |(id, workload): (&WorkloadId, &model::workload::Workload)| {
-        let record = records.get(id);
-        v1::ProxyStatus {
-            workload_id: id.to_string(),
-            spiffe_id: workload.identity.to_string(),
-            labels: workload
-                .labels
-                .iter()
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect(),
-            inbound: workload.inbound.to_string(),
-            connected: record.is_some(),
-            ready: workload.ready,
-            generation: record.map_or(0, |record| record.generation.0),
-            in_sync: record.is_some_and(|record| record.in_sync && record.generation == state.generation),
-            refusal: record.and_then(|record| record.refusal.clone()),
-            connected_since: record.map_or(0, |record| unix(record.connected_since)),
-            certificate_not_before: record.map_or(0, |record| record.certificate.0),
-            certificate_not_after: record.map_or(0, |record| record.certificate.1),
-            proxy_version: record
-                .map(|record| record.proxy_version.clone())
-                .unwrap_or_default(),
-            serves: view::served_by(state, id)
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-        }
-    };
-    state.workloads.iter().map(status).collect()
-}
-
-fn conditions(state: &MeshState, key: &ObjectKey) -> Vec<v1::Condition> {
-    let wire = |condition: view::Condition| v1::Condition {
-        r#type: condition.type_.to_owned(),
-        status: condition.status,
-        reason: condition.reason.to_owned(),
-        message: condition.message,
-    };
-    view::conditions(state, key).into_iter().map(wire).collect()
-}
-
-fn name_to_wire(key: &ObjectKey) -> v1::ObjectName {
-    v1::ObjectName {
-        kind: key.kind.to_string(),
-        namespace: key.namespace.to_string(),
-        name: key.name.to_string(),
-    }
-}
-
-fn name_from_wire(name: &v1::ObjectName) -> Result<ObjectKey, Status> {
-    let text = format!("{}/{}/{}", name.kind, name.namespace, name.name);
-    text.parse()
-        .map_err(|error: model::FieldError| Status::invalid_argument(error.to_string()))
-}
-
-fn change_to_wire(change: Change) -> WireChange {
-    match change {
-        Change::Created => WireChange::Created,
-        Change::Configured => WireChange::Configured,
-        Change::Unchanged => WireChange::Unchanged,
-    }
-}
-
-fn diagnostic_to_wire(diagnostic: &Diagnostic) -> v1::Diagnostic {
-    v1::Diagnostic {
-        file: diagnostic.file.clone(),
-        line: diagnostic.line,
-        column: diagnostic.column,
-        field: diagnostic.field.clone(),
-        message: diagnostic.message.clone(),
-    }
-}
-
-fn fault(error: crate::store::StoreError) -> Status {
-    tracing::error!(%error, "the store failed");
-    Status::internal("the store failed")
 }

@@ -1,70 +1,48 @@
-//! The config stream: one per proxy, for as long as it runs. What a proxy lacks is sent; what it uses is known.
+//! One stream per proxy, by which it is told what it must know and says what it uses.
 
-mod encode;
+mod fleet;
 mod held;
 mod session;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use model::WorkloadId;
+use proto::encoded;
+use proto::encoded::configuration_server::Configuration;
 use proto::v1;
-use proto::v1::configuration_server::Configuration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use self::encode::Encoder;
+pub(crate) use fleet::{Fleet, ProxyRecord};
+
 use self::session::Session;
 use crate::callers;
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::settings::Limits;
+use crate::tasks::Tasks;
 
-/// Updates on their way to a proxy: one is sent at a time, the rest waits as state, not as messages.
-const UPDATE_QUEUE: usize = 1;
+/// One update is out at a time; the other place is for the status that ends the stream.
+const UPDATE_QUEUE: usize = 2;
 
-/// Serves config streams.
+/// Serves proxies.
 pub(crate) struct ConfigService {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-/// What all streams have in common.
-struct Shared {
-    mesh: Arc<Mesh>,
-    encoder: Encoder,
-    metrics: Arc<Metrics>,
-    limits: Limits,
-    stopping: CancellationToken,
-    sessions: AtomicU64,
-}
-
-impl ConfigService {
-    pub(crate) fn new(
-        mesh: Arc<Mesh>,
-        metrics: Arc<Metrics>,
-        limits: Limits,
-        stopping: CancellationToken,
-    ) -> Self {
-        let sessions = AtomicU64::new(1);
-        let shared = Shared {
-            mesh,
-            encoder: Encoder::default(),
-            metrics,
-            limits,
-            stopping,
-            sessions,
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
-    }
+/// What all streams share.
+pub(crate) struct Shared {
+    pub(crate) mesh: Mesh,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) limits: Limits,
+    pub(crate) tasks: Tasks,
 }
 
 #[tonic::async_trait]
 impl Configuration for ConfigService {
-    type StreamStream = ReceiverStream<Result<v1::Update, Status>>;
+    type StreamStream = ReceiverStream<Result<encoded::Update, Status>>;
 
     async fn stream(
         &self,
@@ -74,11 +52,11 @@ impl Configuration for ConfigService {
         let (updates, sent) = mpsc::channel(UPDATE_QUEUE);
         let shared = self.shared.clone();
         let messages = request.into_inner();
-        tokio::spawn(async move {
+        self.shared.tasks.spawn(async move {
             if let Err(status) = Session::run(&shared, peer, messages, &updates).await {
                 tracing::info!(why = %status.message(), code = ?status.code(), "a config stream ended");
-                // The proxy may be gone, and then has nothing to be told.
-                let _ = updates.send(Err(status)).await;
+                // The proxy may be gone, or not reading: then it cannot be told.
+                let _ = updates.try_send(Err(status));
             }
         });
         Ok(Response::new(ReceiverStream::new(sent)))
@@ -86,13 +64,8 @@ impl Configuration for ConfigService {
 }
 
 impl Shared {
-    fn next_session(&self) -> u64 {
-        self.sessions.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Whether a newer stream of the same workload has taken over.
-    fn is_replaced(&self, id: &WorkloadId, session: u64) -> bool {
-        self.mesh
-            .with_proxies_read(|proxies| proxies.get(id).is_none_or(|record| record.session != session))
+    /// How long a workload stays an endpoint that is expected back.
+    fn grace(&self) -> Duration {
+        self.limits.restart_grace
     }
 }
