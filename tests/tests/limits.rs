@@ -62,6 +62,18 @@ async fn a_head_must_be_over_in_time() {
 }
 
 #[tokio::test]
+async fn a_header_block_must_be_over_in_time() {
+    let (pair, app) = pair(&[("--header-timeout", "1s")]).await;
+    let mut frames = Frames::open(Wire::connect(pair.outbound).await).await;
+    // Its SETTINGS are acknowledged first: nothing may stand within a header block.
+    frames.next().await.expect("SETTINGS");
+    frames.send(h2::HEADERS, 0, 1, &h2::request("/right", &[])).await;
+    assert_eq!(frames.farewell().await, Some(ENHANCE_YOUR_CALM));
+    assert!(app.record().requests.is_empty());
+    pair.assert_unharmed();
+}
+
+#[tokio::test]
 async fn a_source_has_so_many_connections() {
     let (pair, _app) = pair(&[("--connections-per-source", "5")]).await;
     let mut open = Vec::new();

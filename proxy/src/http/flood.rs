@@ -11,9 +11,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use crate::settings::Limits;
 use bytes::{Buf, BytesMut};
 use decision::Reason;
-use decision::message::flood::{Excess, FrameBoundary, FrameLimits, FrameMeter};
+use decision::message::flood::{Excess, FrameBoundary, FrameMeter};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -32,6 +33,9 @@ pub(crate) struct Metered<S> {
     written: FrameBoundary,
     /// When `io` was last read; frames that are written count in the same window.
     now: Instant,
+    header_timeout: Duration,
+    /// When the header block that has begun must have ended; armed only when it did not arrive in one piece.
+    block_deadline: Option<Pin<Box<Sleep>>>,
     farewell: Option<Farewell>,
 }
 
@@ -48,28 +52,34 @@ struct Farewell {
 
 impl<S> Metered<S> {
     /// Counts what a client sends; `first` was already read from `io`.
-    pub(crate) fn of_client(io: S, peer: SocketAddr, first: BytesMut, limits: &FrameLimits) -> Self {
+    pub(crate) fn of_client(io: S, peer: SocketAddr, first: BytesMut, limits: &Limits) -> Self {
         Self::new(
             io,
             peer,
             first,
-            FrameMeter::of_client(*limits),
-            FrameBoundary::of_server(),
+            (FrameMeter::of_client(limits.frames), FrameBoundary::of_server()),
+            limits.header_timeout,
         )
     }
 
     /// Counts what a server sends.
-    pub(crate) fn of_server(io: S, peer: SocketAddr, limits: &FrameLimits) -> Self {
+    pub(crate) fn of_server(io: S, peer: SocketAddr, limits: &Limits) -> Self {
         Self::new(
             io,
             peer,
             BytesMut::new(),
-            FrameMeter::of_server(*limits),
-            FrameBoundary::of_client(),
+            (FrameMeter::of_server(limits.frames), FrameBoundary::of_client()),
+            limits.header_timeout,
         )
     }
 
-    fn new(io: S, peer: SocketAddr, first: BytesMut, meter: FrameMeter, written: FrameBoundary) -> Self {
+    fn new(
+        io: S,
+        peer: SocketAddr,
+        first: BytesMut,
+        (meter, written): (FrameMeter, FrameBoundary),
+        header_timeout: Duration,
+    ) -> Self {
         Self {
             io,
             peer,
@@ -77,6 +87,8 @@ impl<S> Metered<S> {
             meter,
             written,
             now: Instant::now(),
+            header_timeout,
+            block_deadline: None,
             farewell: None,
         }
     }
@@ -108,6 +120,18 @@ impl<S> Metered<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Metered<S> {
+    fn poll_block_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.meter.mid_header_block() {
+            self.block_deadline = None;
+            return Poll::Pending;
+        }
+        let timeout = self.header_timeout;
+        self.block_deadline
+            .get_or_insert_with(|| Box::pin(sleep(timeout)))
+            .as_mut()
+            .poll(cx)
+    }
+
     /// Says farewell as far as the peer lets it. The connection is over with the error that this ends with.
     fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let Some(farewell) = &mut self.farewell else {
@@ -165,7 +189,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Metered<S> {
         if this.farewell.is_none() {
             let before = buf.filled().len();
             if this.first.is_empty() {
-                ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+                match Pin::new(&mut this.io).poll_read(cx, buf) {
+                    Poll::Ready(read) => read?,
+                    Poll::Pending if this.poll_block_deadline(cx).is_ready() => {
+                        let late = this.meter.header_block_is_late();
+                        this.end(late);
+                        return this.poll_farewell(cx).map(Err);
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
             } else {
                 let count = this.first.len().min(buf.remaining());
                 buf.put_slice(&this.first[..count]);

@@ -67,7 +67,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = downstream.worker.limits.clone();
-    let metered = Metered::of_client(stream, downstream.client, first, &limits.frames);
+    let metered = Metered::of_client(stream, downstream.client, first, &limits);
     let activity = Rc::new(Activity::default());
     let service = {
         let (downstream, activity) = (downstream.clone(), activity.clone());

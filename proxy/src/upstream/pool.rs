@@ -219,7 +219,7 @@ impl Upstream {
 
     async fn handshake_http2(&self, leg: Leg) -> Result<http2::SendRequest<ReplayBody>, Reason> {
         let limits = &self.limits;
-        let metered = Metered::of_server(leg, self.route.address(), &limits.frames);
+        let metered = Metered::of_server(leg, self.route.address(), limits);
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(limits.stream_window)

@@ -83,6 +83,8 @@ pub enum Excess {
     Continuations,
     #[error("the header block is too large")]
     HeaderBlock,
+    #[error("the header block did not end in time")]
+    SlowHeaderBlock,
     #[error("a push that nobody enabled")]
     Push,
     #[error("a '#' in :path")]

@@ -140,6 +140,16 @@ impl FrameMeter {
         self.excess.map_or(Ok(()), Err)
     }
 
+    /// Whether a header block has begun and not ended.
+    pub fn mid_header_block(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// The header block that has begun was waited for long enough: from here on the connection is over.
+    pub fn header_block_is_late(&mut self) -> Excess {
+        *self.excess.get_or_insert(Excess::SlowHeaderBlock)
+    }
+
     /// The highest stream on which this peer has sent a header block; 0 before the first.
     pub fn last_stream(&self) -> u32 {
         self.last_stream
