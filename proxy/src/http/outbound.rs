@@ -83,7 +83,7 @@ async fn steps(
 
     // 2. The rule, and of its backends one.
     let rule = choose_rule(&snapshot, &target, &parts)?;
-    let (backend, backend_filters) = choose_backend(rule, &target, worker.split_dice())?;
+    let (backend, backend_filters) = choose_backend(rule, &target, || worker.split_dice())?;
     record.route = rule.map(|rule| rule.name.clone());
     record.backend = Some(backend.clone());
 
@@ -184,11 +184,13 @@ fn choose_rule<'s>(
 fn choose_backend<'s>(
     rule: Option<&'s Rule>,
     target: &ServicePort,
-    dice: u64,
+    roll: impl FnOnce() -> u64,
 ) -> Result<(ServicePort, &'s [Filter]), Reason> {
     let Some(rule) = rule else {
         return Ok((target.clone(), &[]));
     };
+    // Rolled only where there is a choice: dice that are thrown away are missing from an even split.
+    let dice = if rule.backends.len() > 1 { roll() } else { 0 };
     let backend = split::pick_backend(&rule.backends, dice).ok_or(Reason::BackendNotFound)?;
     let chosen = backend.target.clone().ok_or(Reason::BackendNotFound)?;
     Ok((chosen, &backend.filters))
