@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use decision::message::detect::{Detected, detect};
 use model::{AppProtocol, ServicePort};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -71,11 +72,22 @@ async fn outbound(
         Some(service) => tcp::declared_protocol(&worker, service).await,
     };
     let mut first = BytesMut::new();
-    let detected = match declared {
-        AppProtocol::Tcp => Detected::Opaque,
-        // HTTP/1.1 and HTTP/2 are told apart by the preface, whichever was declared.
-        _ => first_bytes(&worker, &mut stream, &mut first).await,
+    let limits = &worker.limits;
+    let look = match (declared, &service) {
+        (AppProtocol::Tcp, _) => None,
+        (AppProtocol::Detect, Some(_)) => Some((limits.detect_timeout, limits.detect_timeout)),
+        // Only HTTP can come: a silent client is one that keeps a connection ready.
+        _ => Some((limits.idle_timeout, limits.header_timeout)),
     };
+    let detected = match look {
+        None => Detected::Opaque,
+        // HTTP/1.1 and HTTP/2 are told apart by the preface, whichever was declared.
+        Some(patience) => tokio::select! {
+            detected = first_bytes(&mut stream, &mut first, patience) => detected,
+            () = worker.shared.draining.cancelled() => return,
+        },
+    };
+    let is_http_only = declared != AppProtocol::Tcp && declared != AppProtocol::Detect;
     let downstream = Downstream {
         worker,
         client,
@@ -86,18 +98,18 @@ async fn outbound(
     match (detected, &downstream.service) {
         (Detected::Http1, _) => server::http1(Rc::new(downstream), stream, first).await,
         (Detected::Http2, _) => server::http2(Rc::new(downstream), stream, first).await,
-        (_, Some(service)) => {
+        (_, Some(service)) if !is_http_only => {
             let service = service.clone();
             tcp::outbound(&downstream, &service, stream, first).await;
         }
-        (_, None) if first.is_empty() => {}
-        (_, None) => tracing::debug!(%client, "closed: neither HTTP/1.1 nor HTTP/2"),
+        _ if first.is_empty() => {}
+        _ => tracing::debug!(%client, "closed: neither HTTP/1.1 nor HTTP/2"),
     }
 }
 
 async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls: Arc<rustls::ServerConfig>) {
     let handshake = TlsAcceptor::from(tls).accept(stream);
-    let mut stream = match tokio::time::timeout(worker.limits.handshake_timeout, handshake).await {
+    let stream = match tokio::time::timeout(worker.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::info!(%client, %error, "mTLS handshake refused"),
         Err(_) => return tracing::info!(%client, "mTLS handshake not over in time"),
@@ -114,14 +126,8 @@ async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls:
     } else if alpn_http2 {
         server::http2(Rc::new(downstream), stream, BytesMut::new()).await;
     } else {
-        let mut first = BytesMut::new();
-        // No request: nothing to look at, and nothing lost.
-        let worker = downstream.worker.clone();
-        if first_bytes(&worker, &mut stream, &mut first).await == Detected::Http1 {
-            server::http1(Rc::new(downstream), stream, first).await;
-        } else {
-            tracing::debug!(%client, "closed: not the HTTP/1.1 that was agreed");
-        }
+        // Agreed on, so there is nothing to tell: the guard judges the first byte as every other.
+        server::http1(Rc::new(downstream), stream, BytesMut::new()).await;
     }
 }
 
@@ -146,25 +152,22 @@ fn identify(worker: Rc<Worker>, client: SocketAddr, stream: &TlsStream<TcpStream
     })
 }
 
-/// Reads until the protocol is clear. A client that says nothing waits for the server to speak: opaque.
-async fn first_bytes<S: AsyncRead + AsyncWrite + Unpin>(
-    worker: &Worker,
+/// Reads until the protocol is clear. Waits so long for the first byte, and so long for each read after it; a client
+/// that says nothing by then waits for the server to speak, or has gone away.
+async fn first_bytes<S: AsyncRead + Unpin>(
     stream: &mut S,
     first: &mut BytesMut,
+    (silence, pause): (Duration, Duration),
 ) -> Detected {
-    let look = async {
-        loop {
-            first.reserve(DETECT_BYTES);
-            match stream.read_buf(first).await {
-                Ok(0) | Err(_) => return Detected::Opaque,
-                Ok(_) => match detect(first) {
-                    Detected::NeedMore => {}
-                    detected => return detected,
-                },
-            }
+    loop {
+        first.reserve(DETECT_BYTES);
+        let wait = if first.is_empty() { silence } else { pause };
+        match tokio::time::timeout(wait, stream.read_buf(first)).await {
+            Ok(Ok(0) | Err(_)) | Err(_) => return Detected::Opaque,
+            Ok(Ok(_)) => match detect(first) {
+                Detected::NeedMore => {}
+                detected => return detected,
+            },
         }
-    };
-    tokio::time::timeout(worker.limits.detect_timeout, look)
-        .await
-        .unwrap_or(Detected::Opaque)
+    }
 }

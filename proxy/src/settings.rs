@@ -68,7 +68,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// A TLS handshake must be over by then. Default 5 s.
     pub handshake_timeout: Duration,
-    /// A connection's first bytes must tell its protocol by then; a silent one is opaque TCP. Default 1 s.
+    /// Where a local port's protocol is not declared, its first bytes must tell it by then; a silent connection is
+    /// opaque TCP. Default 1 s.
     pub detect_timeout: Duration,
     /// A connection without a request, or a tunnel without a byte, is closed after it. Default 1 h.
     pub idle_timeout: Duration,

@@ -61,6 +61,18 @@ async fn a_head_must_be_over_in_time() {
     pair.assert_unharmed();
 }
 
+/// A client that keeps a connection ready is not one that waits for the server to speak.
+#[tokio::test]
+async fn a_connection_may_be_silent_before_its_first_request() {
+    let (pair, app) = pair(&[]).await;
+    let mut ready = Wire::connect(pair.outbound).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    ready.send(GET.as_bytes()).await;
+    assert_eq!(ready.answer("GET").await.map(|answer| answer.status()), Some(200));
+    assert_eq!(app.record().requests.len(), 1);
+    pair.assert_unharmed();
+}
+
 #[tokio::test]
 async fn a_header_block_must_be_over_in_time() {
     let (pair, app) = pair(&[("--header-timeout", "1s")]).await;
