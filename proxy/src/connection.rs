@@ -15,7 +15,8 @@ use tokio_rustls::server::TlsStream;
 
 use crate::doorkeeper::Permit;
 use crate::downstream::Downstream;
-use crate::http::server;
+use crate::http::{http1, http2};
+use crate::leg::Leg;
 use crate::stats::Direction;
 use crate::tcp;
 use crate::tls::{ALPN_HTTP2, ALPN_TCP};
@@ -96,8 +97,8 @@ async fn outbound(
         service,
     };
     match (detected, &downstream.service) {
-        (Detected::Http1, _) => server::http1(Rc::new(downstream), stream, first).await,
-        (Detected::Http2, _) => server::http2(Rc::new(downstream), stream, first).await,
+        (Detected::Http1, _) => http1::server::serve(Rc::new(downstream), Leg::Plain(stream), first).await,
+        (Detected::Http2, _) => http2::server::serve(Rc::new(downstream), Leg::Plain(stream), first).await,
         (_, Some(service)) if !is_http_only => {
             let service = service.clone();
             tcp::outbound(&downstream, &service, stream, first).await;
@@ -124,11 +125,15 @@ async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls:
     if alpn_tcp {
         tcp::inbound(&downstream, stream).await;
     } else if alpn_http2 {
-        server::http2(Rc::new(downstream), stream, BytesMut::new()).await;
+        http2::server::serve(Rc::new(downstream), mtls(stream), BytesMut::new()).await;
     } else {
         // Agreed on, so there is nothing to tell: the guard judges the first byte as every other.
-        server::http1(Rc::new(downstream), stream, BytesMut::new()).await;
+        http1::server::serve(Rc::new(downstream), mtls(stream), BytesMut::new()).await;
     }
+}
+
+fn mtls(stream: TlsStream<TcpStream>) -> Leg {
+    Leg::Mtls(Box::new(stream.into()))
 }
 
 /// Who called, and which service: known before the first byte of the request.

@@ -2,15 +2,13 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use certs::VerifiedPeer;
 use decision::Reason;
 use http::Request;
-use hyper::body::Incoming;
 use model::ServicePort;
 
-use crate::http::guard::GuardState;
+use crate::http::body::RequestBody;
 use crate::stats::Direction;
 use crate::worker::Worker;
 
@@ -27,9 +25,7 @@ pub(crate) struct Downstream {
 
 /// A request as it reaches the steps, with what only its connection knows.
 pub(crate) struct Arrived {
-    pub(crate) request: Request<Incoming>,
-    /// The guard refused the head; what `request` holds is the placeholder.
+    pub(crate) request: Request<RequestBody>,
+    /// Why the head was not accepted; `request` then only stands for the one that came.
     pub(crate) refused: Option<Reason>,
-    /// HTTP/1 only: tells the guard how an upgrade was answered.
-    pub(crate) guard: Option<Arc<GuardState>>,
 }

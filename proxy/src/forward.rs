@@ -6,20 +6,17 @@ use decision::Reason;
 use decision::traffic::deadline::Deadline;
 use decision::traffic::grpc;
 use decision::traffic::retry::{self, Attempts, Outcome, Verdict};
-use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use http::HeaderMap;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, Version};
-use http_body::Body as _;
-use hyper::body::Incoming;
 use model::resilience::RetryPolicy;
 use model::{ServicePort, Snapshot, WorkloadId};
 use smallvec::SmallVec;
 use tokio::time::timeout_at;
 
 use crate::http::answer;
-use crate::http::replay::{ReplayBody, ReplaySource};
+use crate::http::replay::ReplaySource;
 use crate::telemetry::Record;
-use crate::upstream::{Lease, Picked, SendFailure, Spoken};
+use crate::upstream::{Forwarded, Picked, SendFailure, Spoken};
 use crate::worker::Worker;
 
 /// What was decided about a request before its first attempt.
@@ -34,17 +31,11 @@ pub(crate) struct Plan<'s> {
     pub(crate) spoken: Spoken,
 }
 
-/// A response's head, with its body still to come.
-pub(crate) struct Forwarded {
-    pub(crate) response: Response<Incoming>,
-    pub(crate) lease: Option<Lease>,
-}
-
 /// Sends a request until an attempt is worth delivering, or none is allowed any more.
 pub(crate) async fn forward(
     worker: &Worker,
     plan: &Plan<'_>,
-    parts: &Parts,
+    mut parts: Parts,
     body: &ReplaySource,
     record: &mut Record,
 ) -> Result<Forwarded, Reason> {
@@ -54,14 +45,9 @@ pub(crate) async fn forward(
     });
     loop {
         let picked = pick(worker, plan, &tried)?;
-        let mut request = request(parts, body);
         let endpoint = &picked.member.endpoint;
-        let span = record.attempt(
-            endpoint.address,
-            endpoint.workload.as_str(),
-            request.headers_mut(),
-        );
-        let result = attempt(plan, &picked, request).await;
+        let span = record.attempt(endpoint.address, endpoint.workload.as_str(), &mut parts.headers);
+        let result = attempt(plan, &picked, &parts, body).await;
         if let Some(reason) = body.failure() {
             // The client broke off or broke the rules: no endpoint's fault, and nothing to repeat.
             span.failed(reason, false);
@@ -73,8 +59,8 @@ pub(crate) async fn forward(
         record.attempted(is_failure(&outcome), picked.member.upstream.route.is_mtls());
         match &result {
             Ok(forwarded) => {
-                let (status, headers) = (forwarded.response.status(), forwarded.response.headers());
-                span.responded(status, grpc::status(headers), is_retried);
+                let head = &forwarded.parts;
+                span.responded(head.status, grpc::status(&head.headers), is_retried);
             }
             Err(failure) => span.failed(failure.reason(), is_retried),
         }
@@ -85,26 +71,6 @@ pub(crate) async fn forward(
         drop((result, picked));
         tokio::time::sleep(after).await;
     }
-}
-
-/// The request of one attempt.
-pub(crate) fn request(parts: &Parts, body: &ReplaySource) -> Request<ReplayBody> {
-    let body = body.next_attempt();
-    // For some methods hyper leaves out a body whose length it does not know, unless the fields say it is there.
-    let is_chunked = parts.version == Version::HTTP_11
-        && body.size_hint().exact().is_none()
-        && !parts.headers.contains_key(CONTENT_LENGTH);
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = parts.uri.clone();
-    *request.version_mut() = parts.version;
-    *request.headers_mut() = parts.headers.clone();
-    if is_chunked {
-        request
-            .headers_mut()
-            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    request
 }
 
 /// Why an attempt has no response.
@@ -138,9 +104,10 @@ fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[WorkloadId]) -> Result<Picked
 async fn attempt(
     plan: &Plan<'_>,
     picked: &Picked,
-    request: Request<ReplayBody>,
+    parts: &Parts,
+    body: &ReplaySource,
 ) -> Result<Forwarded, Failure> {
-    let sending = picked.member.upstream.send(request, plan.spoken);
+    let sending = picked.member.upstream.send(parts, body, plan.spoken);
     let sent = match plan.deadline.attempt(Instant::now()) {
         None => sending.await.map_err(Failure::Send),
         Some(limit) => match timeout_at(limit.at.into(), sending).await {
@@ -149,9 +116,9 @@ async fn attempt(
         },
     };
     match sent {
-        Ok((response, lease)) => {
+        Ok(forwarded) => {
             picked.responded(Instant::now());
-            Ok(Forwarded { response, lease })
+            Ok(forwarded)
         }
         Err(failure) => {
             picked.failed(Instant::now());
@@ -162,7 +129,7 @@ async fn attempt(
 
 fn outcome_of(result: &Result<Forwarded, Failure>) -> Outcome {
     match result {
-        Ok(forwarded) => outcome_of_response(forwarded.response.status(), forwarded.response.headers()),
+        Ok(forwarded) => outcome_of_response(forwarded.parts.status, &forwarded.parts.headers),
         Err(Failure::Send(SendFailure::NotSent(reason))) => Outcome::NotSent(*reason),
         Err(Failure::Send(SendFailure::Broken(reason))) => Outcome::Broken(*reason),
         Err(Failure::TimedOut(_)) => Outcome::TimedOut,

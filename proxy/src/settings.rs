@@ -87,6 +87,9 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections per listener and source address. Default 10,000.
     pub connections_per_source: usize,
+    /// HTTP/2 connections per endpoint and worker; another one is opened when those that are open take no more
+    /// streams. Default 8.
+    pub http2_connections: usize,
     /// Concurrent HTTP/2 streams per connection. Default 256.
     pub streams_per_connection: u32,
     /// Streams that a peer reset before they were accepted (CVE-2023-44487), then GOAWAY. Default 20.
@@ -123,6 +126,7 @@ impl Default for Limits {
             replay_bytes: 64 * 1024,
             connections: 50_000,
             connections_per_source: 10_000,
+            http2_connections: 8,
             streams_per_connection: 256,
             pending_resets: 20,
             error_resets: 64,

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use crate::connection::{self, Handover};
 use crate::worker::{Shared, Worker};
 
-/// How often a worker looks for connections that were not used for a while.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
+/// How often a worker looks for connections that were not used for a while, at least and at most.
+const SWEEP_INTERVAL: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(15)];
 /// Connections handed to a worker that it has not taken up yet.
 const HANDOVER_QUEUE: usize = 1024;
 
@@ -72,6 +72,12 @@ impl Workers {
     }
 }
 
+/// Often enough for the idle timeout to be kept to an eighth.
+fn sweep_interval(idle_timeout: Duration) -> Duration {
+    let [least, most] = SWEEP_INTERVAL;
+    (idle_timeout / 8).clamp(least, most)
+}
+
 fn run(
     runtime: &tokio::runtime::Runtime,
     shared: Arc<Shared>,
@@ -82,7 +88,7 @@ fn run(
     local.block_on(runtime, async move {
         let worker = Worker::new(shared);
         let draining = worker.shared.draining.clone();
-        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        let mut sweep = tokio::time::interval(sweep_interval(worker.limits.idle_timeout));
         loop {
             tokio::select! {
                 accepted = connections.recv() => match accepted {
@@ -93,6 +99,7 @@ fn run(
                 () = draining.cancelled() => break,
             }
         }
+        worker.connections.close();
         worker.tasks.close();
         if tokio::time::timeout(worker.limits.drain_timeout, worker.tasks.wait())
             .await

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ConfigHandle;
+use crate::presence::Connections;
 use crate::settings::Settings;
 use crate::telemetry::Recorder;
 use crate::upstream::{Cluster, Route, Upstream};
@@ -46,6 +47,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: Arc<crate::settings::Limits>,
     pub(crate) recorder: Rc<Recorder>,
+    pub(crate) connections: Connections,
     snapshots: RefCell<Cache<Snapshots, Arc<Snapshot>>>,
     clusters: RefCell<HashMap<ServicePort, Rc<Cluster>>>,
     apps: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
@@ -67,6 +69,7 @@ impl Worker {
         Rc::new(Self {
             limits: Arc::new(shared.settings.limits.clone()),
             recorder,
+            connections: Connections::default(),
             snapshots: RefCell::new(Cache::new(Snapshots(shared.config.clone()))),
             clusters: RefCell::default(),
             apps: RefCell::default(),
@@ -136,6 +139,7 @@ impl Worker {
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
         let snapshot = self.snapshot();
+        self.connections.sweep(now, self.limits.idle_timeout);
         self.clusters.borrow_mut().retain(|target, cluster| {
             cluster.close_idle(now);
             snapshot.endpoints.contains_key(&target.service)

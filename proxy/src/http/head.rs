@@ -5,9 +5,7 @@ use decision::message::{MessageLimits, fields, request};
 use http::header::{CONNECTION, HOST, HeaderValue, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Uri, Version};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use http::{Uri, Version};
 
 use crate::upstream::Spoken;
 
@@ -78,12 +76,4 @@ impl Head {
         }
         Ok(parts)
     }
-}
-
-/// Takes the right to the client's connection after an upgrade, where one is asked for.
-pub(crate) fn take_upgrade(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
-    request
-        .headers()
-        .contains_key(UPGRADE)
-        .then(|| hyper::upgrade::on(request))
 }

@@ -10,33 +10,25 @@ use decision::traffic::deadline::Deadline;
 use decision::traffic::route::{self, RequestView};
 use decision::traffic::{filter, grpc, split};
 use http::request::Parts;
-use http::{HeaderMap, Response};
-use hyper::upgrade::OnUpgrade;
+use http::{Response, StatusCode};
 use model::filter::Filter;
 use model::route::Rule;
 use model::{ServicePort, Snapshot};
 
 use super::answer;
-use super::body::{Passing, ResponseBody};
-use super::guard::GuardState;
-use super::head::{self, Head};
+use super::body::ResponseBody;
+use super::head::Head;
 use super::replay::ReplaySource;
-use super::upgrade;
 use crate::config::Learned;
 use crate::downstream::{Arrived, Downstream};
-use crate::forward::{self, Forwarded, Plan};
+use crate::forward::{self, Plan};
 use crate::stats::Direction;
 use crate::telemetry::Record;
-use crate::upstream::Spoken;
+use crate::upstream::{Forwarded, Spoken};
 
 /// Answers one request.
-pub(crate) async fn handle(downstream: Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
-    let Arrived {
-        mut request,
-        refused,
-        guard,
-    } = arrived;
-    let client_upgrade = head::take_upgrade(&mut request);
+pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
+    let Arrived { request, refused } = arrived;
     let (parts, incoming) = request.into_parts();
     let mut record = Record::open(
         &downstream.worker.recorder,
@@ -45,14 +37,9 @@ pub(crate) async fn handle(downstream: Rc<Downstream>, arrived: Arrived) -> Resp
         &parts,
     );
     let body = ReplaySource::new(incoming, downstream.worker.limits.replay_bytes);
-    match steps(&downstream, parts, &body, refused, &mut record).await {
-        Ok(chosen) => respond(&downstream, chosen, client_upgrade, guard, record),
-        Err(reason) => {
-            if let Some(guard) = guard {
-                guard.upgrade_decided(false);
-            }
-            answer::refuse(reason, record)
-        }
+    match steps(downstream, parts, &body, refused, &mut record).await {
+        Ok(chosen) => respond(chosen, record),
+        Err(reason) => answer::refuse(reason, record),
     }
 }
 
@@ -115,7 +102,7 @@ async fn steps(
         deadline: &deadline,
         spoken,
     };
-    let forwarded = forward::forward(worker, &plan, &upstream, body, record).await?;
+    let forwarded = forward::forward(worker, &plan, upstream, body, record).await?;
     Ok(Chosen {
         forwarded,
         response_filters: filters.concat(),
@@ -197,35 +184,27 @@ fn choose_backend<'s>(
 }
 
 /// Passes the upstream's answer on.
-fn respond(
-    downstream: &Downstream,
-    chosen: Chosen,
-    client_upgrade: Option<OnUpgrade>,
-    guard: Option<Arc<GuardState>>,
-    mut record: Record,
-) -> Response<ResponseBody> {
+fn respond(chosen: Chosen, mut record: Record) -> Response<ResponseBody> {
     let Chosen {
         forwarded,
         response_filters,
         deadline,
     } = chosen;
-    let Forwarded { mut response, lease } = forwarded;
-    let upgraded = upgrade::splice(&downstream.worker, &mut response, client_upgrade, guard);
-    let (mut parts, incoming) = response.into_parts();
-    clean_response(&mut parts.headers, upgraded);
+    let Forwarded { mut parts, answer } = forwarded;
+    clean_response(&mut parts);
     filter::on_response(&response_filters, &mut parts.headers);
     parts.version = http::Version::HTTP_11;
     record.responded(parts.status, &parts.headers);
     let at = deadline
         .at()
         .map(|at| Box::pin(tokio::time::sleep_until(at.max(Instant::now()).into())));
-    let passing = Passing::new(incoming, record, lease.filter(|_| !upgraded), at);
-    Response::from_parts(parts, ResponseBody::passing(passing))
+    Response::from_parts(parts, ResponseBody::passing(answer, record, at))
 }
 
 /// Takes off a response what was meant for one hop only; an upgrade's answer keeps its `Upgrade`.
-pub(super) fn clean_response(headers: &mut HeaderMap, upgraded: bool) {
-    let protocol = if upgraded {
+pub(super) fn clean_response(parts: &mut http::response::Parts) {
+    let headers = &mut parts.headers;
+    let protocol = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         headers.get(http::header::UPGRADE).cloned()
     } else {
         None

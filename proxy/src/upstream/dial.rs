@@ -3,20 +3,17 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use certs::IdentityCell;
 use decision::Reason;
 use model::SpiffeId;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use crate::leg::Leg;
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP};
 
 /// What is spoken on a connection.
@@ -117,7 +114,7 @@ impl Route {
                     tracing::debug!(address = %mesh.address, expected = %mesh.expected, %error, "handshake failed");
                     handshake_reason(&error)
                 })?;
-                Ok(Leg::Mtls(Box::new(stream)))
+                Ok(Leg::Mtls(Box::new(stream.into())))
             }
         }
     }
@@ -130,61 +127,5 @@ fn handshake_reason(error: &io::Error) -> Reason {
     {
         Some(rustls::Error::InvalidCertificate(_)) => Reason::PeerRefused,
         _ => Reason::TlsFailed,
-    }
-}
-
-/// An open connection to an upstream.
-pub(crate) enum Leg {
-    Plain(TcpStream),
-    Mtls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Leg {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Leg {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Mtls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-        }
     }
 }

@@ -8,5 +8,5 @@ mod dial;
 mod pool;
 
 pub(crate) use cluster::{Cluster, Picked};
-pub(crate) use dial::{Leg, Route, Spoken};
-pub(crate) use pool::{Lease, SendFailure, Upstream};
+pub(crate) use dial::{Route, Spoken};
+pub(crate) use pool::{Forwarded, Lease, SendFailure, Upstream};
