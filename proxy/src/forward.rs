@@ -12,14 +12,14 @@ use http::{HeaderMap, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use model::resilience::RetryPolicy;
-use model::{ServicePort, Snapshot, WorkloadId};
+use model::{ServicePort, Snapshot};
 use smallvec::SmallVec;
 use tokio::time::timeout_at;
 
 use crate::http::answer;
 use crate::http::replay::{ReplayBody, ReplaySource};
 use crate::telemetry::Record;
-use crate::upstream::{Lease, Picked, SendFailure, Spoken};
+use crate::upstream::{Lease, Picked, Place, SendFailure, Spoken};
 use crate::worker::Worker;
 
 /// What was decided about a request before its first attempt.
@@ -48,19 +48,14 @@ pub(crate) async fn forward(
     body: &ReplaySource,
     record: &mut Record,
 ) -> Result<Forwarded, Reason> {
-    let mut tried: SmallVec<[WorkloadId; 4]> = SmallVec::new();
+    let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
     worker.budget(plan.destination, Instant::now(), |budget| {
         budget.request(Instant::now())
     });
     loop {
         let picked = pick(worker, plan, &tried)?;
         let mut request = request(parts, body);
-        let endpoint = &picked.member.endpoint;
-        let span = record.attempt(
-            endpoint.address,
-            endpoint.workload.as_str(),
-            request.headers_mut(),
-        );
+        let span = record.attempt(&picked.member.place, request.headers_mut());
         let result = attempt(plan, &picked, request).await;
         if let Some(reason) = body.failure() {
             // The client broke off or broke the rules: no endpoint's fault, and nothing to repeat.
@@ -81,7 +76,7 @@ pub(crate) async fn forward(
         let Some(after) = verdict else {
             return result.map_err(Failure::reason);
         };
-        tried.push(picked.member.endpoint.workload.clone());
+        tried.push(picked.member.place.clone());
         drop((result, picked));
         tokio::time::sleep(after).await;
     }
@@ -123,7 +118,7 @@ impl Failure {
     }
 }
 
-fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[WorkloadId]) -> Result<Picked, Reason> {
+fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place]) -> Result<Picked, Reason> {
     let endpoints = plan
         .snapshot
         .endpoints
@@ -149,8 +144,11 @@ async fn attempt(
         },
     };
     match sent {
-        Ok((response, lease)) => {
+        Ok((mut response, lease)) => {
             picked.responded(Instant::now());
+            if matches!(picked.member.place, Place::Outside(_)) {
+                answer::disown(response.headers_mut());
+            }
             Ok(Forwarded { response, lease })
         }
         Err(failure) => {
