@@ -9,14 +9,14 @@ use decision::traffic::retry::{self, Attempts, Outcome, Verdict};
 use http::HeaderMap;
 use http::request::Parts;
 use model::resilience::RetryPolicy;
-use model::{ServicePort, Snapshot, WorkloadId};
+use model::{ServicePort, Snapshot};
 use smallvec::SmallVec;
 use tokio::time::timeout_at;
 
 use crate::http::answer;
 use crate::http::replay::ReplaySource;
 use crate::telemetry::Record;
-use crate::upstream::{Forwarded, Picked, SendFailure, Spoken};
+use crate::upstream::{Forwarded, Picked, Place, SendFailure, Spoken};
 use crate::worker::Worker;
 
 /// What was decided about a request before its first attempt.
@@ -39,14 +39,13 @@ pub(crate) async fn forward(
     body: &ReplaySource,
     record: &mut Record,
 ) -> Result<Forwarded, Reason> {
-    let mut tried: SmallVec<[WorkloadId; 4]> = SmallVec::new();
+    let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
     worker.budget(plan.destination, Instant::now(), |budget| {
         budget.request(Instant::now())
     });
     loop {
         let picked = pick(worker, plan, &tried)?;
-        let endpoint = &picked.member.endpoint;
-        let span = record.attempt(endpoint.address, endpoint.workload.as_str(), &mut parts.headers);
+        let span = record.attempt(&picked.member.place, &mut parts.headers);
         let result = attempt(plan, &picked, &parts, body).await;
         if let Some(reason) = body.failure() {
             // The client broke off or broke the rules: no endpoint's fault, and nothing to repeat.
@@ -67,7 +66,7 @@ pub(crate) async fn forward(
         let Some(after) = verdict else {
             return result.map_err(Failure::reason);
         };
-        tried.push(picked.member.endpoint.workload.clone());
+        tried.push(picked.member.place.clone());
         drop((result, picked));
         tokio::time::sleep(after).await;
     }
@@ -89,7 +88,7 @@ impl Failure {
     }
 }
 
-fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[WorkloadId]) -> Result<Picked, Reason> {
+fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place]) -> Result<Picked, Reason> {
     let endpoints = plan
         .snapshot
         .endpoints
@@ -116,8 +115,11 @@ async fn attempt(
         },
     };
     match sent {
-        Ok(forwarded) => {
+        Ok(mut forwarded) => {
             picked.responded(Instant::now());
+            if matches!(picked.member.place, Place::Outside(_)) {
+                answer::disown(&mut forwarded.parts.headers);
+            }
             Ok(forwarded)
         }
         Err(failure) => {

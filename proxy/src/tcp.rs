@@ -115,7 +115,7 @@ async fn open(worker: &Worker, service: &ServicePort) -> Result<Leg, Reason> {
             Err(reason) => last = reason,
         }
         picked.failed(Instant::now());
-        tried.push(picked.member.endpoint.workload.clone());
+        tried.push(picked.member.place.clone());
     }
     Err(last)
 }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use decision::Reason;
 use http::Response;
 use http::request::Parts;
-use model::AppProtocol;
 
 use super::answer;
 use super::body::ResponseBody;
@@ -68,12 +67,7 @@ async fn steps(
         .served
         .get(service)
         .ok_or(Reason::UnknownService)?;
-    let spoken = match served.protocol {
-        _ if head.upgrade => Spoken::Http1,
-        AppProtocol::Http2 => Spoken::Http2,
-        AppProtocol::Http | AppProtocol::Detect if record.is_grpc() => Spoken::Http2,
-        AppProtocol::Http | AppProtocol::Detect | AppProtocol::Tcp => Spoken::Http1,
-    };
+    let spoken = Spoken::to_app(served.protocol, head.upgrade, record.is_grpc());
 
     // 3. What is sent, as a child of this sidecar's span.
     let mut upstream = head.upstream_parts(parts, spoken)?;

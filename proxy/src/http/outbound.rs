@@ -76,10 +76,11 @@ async fn steps(
 
     // 3. What is sent: without what was meant for this hop only, and as the filters want it.
     let filters = [rule.map_or(&[][..], |rule| &rule.filters), backend_filters];
-    let spoken = if head.upgrade {
-        Spoken::Http1
-    } else {
-        Spoken::Http2
+    let endpoints = snapshot.endpoints.get(&backend.service);
+    let spoken = match endpoints.and_then(|set| set.endpoints.outside(backend.port)) {
+        Some(outside) => Spoken::to_app(outside.protocol, head.upgrade, record.is_grpc()),
+        None if head.upgrade => Spoken::Http1,
+        None => Spoken::Http2,
     };
     let timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
     let grpc_timeout = if record.is_grpc() {

@@ -18,6 +18,7 @@ use opentelemetry_sdk::trace::SdkTracer;
 
 use super::spans::{AttemptSpan, RequestSpan};
 use crate::stats::{Cells, Direction, Registry, Series};
+use crate::upstream::Place;
 
 /// What one worker needs to keep records.
 pub(crate) struct Recorder {
@@ -163,17 +164,12 @@ impl Record {
     }
 
     /// Begins an attempt: what is sent upstream becomes a child of the attempt's span.
-    pub(crate) fn attempt(
-        &mut self,
-        endpoint: SocketAddr,
-        workload: &str,
-        headers: &mut HeaderMap,
-    ) -> AttemptRecord {
+    pub(crate) fn attempt(&mut self, endpoint: &Place, headers: &mut HeaderMap) -> AttemptRecord {
         self.attempts = self.attempts.saturating_add(1);
         let span = self
             .span
             .as_ref()
-            .map(|span| span.attempt(&self.recorder, self.attempts, endpoint, workload));
+            .map(|span| span.attempt(&self.recorder, self.attempts, endpoint));
         if let Some(span) = &span {
             span.inject(headers);
         }

@@ -1,4 +1,4 @@
-//! Opens one connection: plain to the application, mTLS to another sidecar.
+//! Opens one connection: mTLS to another sidecar, plain to the application and to what is outside the mesh.
 
 use std::cell::RefCell;
 use std::io;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use certs::IdentityCell;
 use decision::Reason;
-use model::SpiffeId;
+use model::{AppProtocol, SpiffeId};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -24,12 +24,27 @@ pub(crate) enum Spoken {
     Tcp,
 }
 
+impl Spoken {
+    /// What a request is sent in without a sidecar on the other side: what the application declares; undeclared,
+    /// HTTP/2 for gRPC, which knows nothing else.
+    pub(crate) fn to_app(protocol: AppProtocol, is_upgrade: bool, is_grpc: bool) -> Self {
+        match protocol {
+            _ if is_upgrade => Self::Http1,
+            AppProtocol::Http2 => Self::Http2,
+            AppProtocol::Http | AppProtocol::Detect if is_grpc => Self::Http2,
+            AppProtocol::Http | AppProtocol::Detect | AppProtocol::Tcp => Self::Http1,
+        }
+    }
+}
+
 /// Where a connection leads.
 pub(crate) enum Route {
     /// To the application beside this sidecar.
     App(SocketAddr),
     /// To another sidecar.
     Mesh(MeshRoute),
+    /// To an address that the mesh does not run.
+    Outside(SocketAddr),
 }
 
 /// How to reach a service at another sidecar, and who must answer there.
@@ -86,7 +101,7 @@ impl Route {
 
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
-            Self::App(address) => *address,
+            Self::App(address) | Self::Outside(address) => *address,
             Self::Mesh(mesh) => mesh.address,
         }
     }
@@ -107,7 +122,7 @@ impl Route {
         // Refused only where the socket is already dead, which the next write will say.
         let _ = stream.set_nodelay(true);
         match self {
-            Self::App(_) => Ok(Leg::Plain(stream)),
+            Self::App(_) | Self::Outside(_) => Ok(Leg::Plain(stream)),
             Self::Mesh(mesh) => {
                 let connector = TlsConnector::from(mesh.config(spoken)?);
                 let stream = connector.connect(mesh.sni.clone(), stream).await.map_err(|error| {
