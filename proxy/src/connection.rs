@@ -35,29 +35,52 @@ pub(crate) enum Role {
     Inbound(Arc<rustls::ServerConfig>),
 }
 
-/// A connection on its way to a worker.
-pub(crate) struct Handover {
-    pub(crate) stream: std::net::TcpStream,
+/// A connection that is not served yet.
+pub(crate) struct Accepted<S = TcpStream> {
+    pub(crate) stream: S,
     pub(crate) client: SocketAddr,
     pub(crate) role: Arc<Role>,
     pub(crate) permit: Permit,
 }
 
+impl Accepted {
+    /// Takes the connection off this thread. `None`: it is lost.
+    pub(crate) fn leave(self) -> Option<Accepted<std::net::TcpStream>> {
+        let stream = self.stream.into_std().ok()?;
+        Some(Accepted {
+            stream,
+            client: self.client,
+            role: self.role,
+            permit: self.permit,
+        })
+    }
+}
+
+impl Accepted<std::net::TcpStream> {
+    /// Takes the connection up on this thread. `None`: it is lost.
+    pub(crate) fn arrive(self) -> Option<Accepted> {
+        let stream = TcpStream::from_std(self.stream).ok()?;
+        Some(Accepted {
+            stream,
+            client: self.client,
+            role: self.role,
+            permit: self.permit,
+        })
+    }
+}
+
 /// Serves a connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, accepted: Handover) {
-    let Handover {
+pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
+    let Accepted {
         stream,
         client,
         role,
         permit,
     } = accepted;
-    match TcpStream::from_std(stream) {
-        Ok(stream) => match role.as_ref() {
-            Role::Outbound => outbound(worker, stream, client, None).await,
-            Role::Local(service) => outbound(worker, stream, client, Some(service.clone())).await,
-            Role::Inbound(tls) => inbound(worker, stream, client, tls.clone()).await,
-        },
-        Err(error) => tracing::debug!(%client, %error, "a connection was lost"),
+    match role.as_ref() {
+        Role::Outbound => outbound(worker, stream, client, None).await,
+        Role::Local(service) => outbound(worker, stream, client, Some(service.clone())).await,
+        Role::Inbound(tls) => inbound(worker, stream, client, tls.clone()).await,
     }
     drop(permit);
 }
