@@ -68,11 +68,7 @@ struct Signer {
     pem: String,
 }
 
-fn signer(
-    name: &str,
-    below: u8,
-    by: Option<&Issuer<'static, KeyPair>>,
-) -> Result<Signer, CertificatesError> {
+fn signer(name: &str, below: u8, by: Option<&Issuer<'static, KeyPair>>) -> Result<Signer, CertificatesError> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));

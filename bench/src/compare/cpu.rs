@@ -54,7 +54,10 @@ impl Usage {
             if found.insert(pid) {
                 let children = tasks(&pid).map(|task| fs::read_to_string(format!("{task}/children")));
                 for text in children.map_while(Result::ok) {
-                    open.extend(text.split_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+                    open.extend(
+                        text.split_whitespace()
+                            .filter_map(|word| word.parse::<u32>().ok()),
+                    );
                 }
             }
         }

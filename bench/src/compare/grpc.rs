@@ -23,17 +23,19 @@ pub(crate) fn serve() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
-    thread::Builder::new().name("grpc-app".to_owned()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        match runtime {
-            Ok(runtime) => {
-                if let Err(error) = runtime.block_on(accept(listener)) {
-                    eprintln!("bench: the gRPC application: {error}");
+    thread::Builder::new()
+        .name("grpc-app".to_owned())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => {
+                    if let Err(error) = runtime.block_on(accept(listener)) {
+                        eprintln!("bench: the gRPC application: {error}");
+                    }
                 }
+                Err(error) => eprintln!("bench: the gRPC application: {error}"),
             }
-            Err(error) => eprintln!("bench: the gRPC application: {error}"),
-        }
-    })?;
+        })?;
     Ok(address)
 }
 
@@ -63,7 +65,8 @@ async fn accept(listener: TcpListener) -> io::Result<()> {
 fn call(
     request: Request<Incoming>,
     answer: Bytes,
-) -> impl Future<Output = Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, hyper::Error>> {
+) -> impl Future<Output = Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, hyper::Error>>
+{
     async move {
         request.into_body().collect().await?;
         let mut trailers = HeaderMap::new();

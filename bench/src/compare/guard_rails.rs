@@ -47,7 +47,12 @@ fn sidecar(weft: &Weft, setting: &Setting, count: usize) -> Result<Plain, Conten
     let app = setting.apps.http;
     let (host, mut yaml) = weft.outside_later(app);
     for at in 1..count {
-        route(&mut yaml, &host, at, &format!("{{path: {{type: Exact, value: /other/{at}}}}}"));
+        route(
+            &mut yaml,
+            &host,
+            at,
+            &format!("{{path: {{type: Exact, value: /other/{at}}}}}"),
+        );
     }
     route(&mut yaml, &host, 0, "{path: {type: PathPrefix, value: /}}");
     weft.mesh.apply(&yaml).map_err(PeerError::from)?;
@@ -66,7 +71,10 @@ fn sidecar(weft: &Weft, setting: &Setting, count: usize) -> Result<Plain, Conten
         match probe::get(&door, "/100") {
             Ok(200) => {}
             answer => {
-                return Err(ContenderError::Before(format!("{} answers {answer:?}", door.host)));
+                return Err(ContenderError::Before(format!(
+                    "{} answers {answer:?}",
+                    door.host
+                )));
             }
         }
     }
@@ -112,7 +120,11 @@ pub(crate) fn churn(
     });
     let changes = match changes {
         Ok(result) => result.map_err(PeerError::from)?,
-        Err(_) => return Err(ContenderError::Before("the thread that changes has ended".to_owned())),
+        Err(_) => {
+            return Err(ContenderError::Before(
+                "the thread that changes has ended".to_owned(),
+            ));
+        }
     };
     let changed = match changed {
         Ok(_) if changes == 0 => Err(ContenderError::Before("nothing was changed".to_owned())),

@@ -60,9 +60,9 @@ impl Bench<'_> {
             Case::BulkPlain => self.bulk(&usage, &plain.door),
             Case::NewPlain => measured(&usage, || self.wrk("/100", CONNECTIONS, true).run(&plain.door)),
             Case::OpenPlain => measured(&usage, || self.open_loop(PLAIN_RATE).run(&plain.door)),
-            Case::Plain(size) => {
-                measured(&usage, || self.wrk(size.path(), CONNECTIONS, false).run(&plain.door))
-            }
+            Case::Plain(size) => measured(&usage, || {
+                self.wrk(size.path(), CONNECTIONS, false).run(&plain.door)
+            }),
             _ => measured(&usage, || self.wrk("/100", CONNECTIONS, false).run(&plain.door)),
         }
     }
@@ -75,7 +75,8 @@ impl Bench<'_> {
             Case::BulkMesh => self.bulk(&both, http),
             Case::H2c => measured(&both, || self.h2load("/100", None).run(&pair.h2c)),
             Case::Grpc => measured(&both, || {
-                self.h2load("/bench.Echo/Call", Some(self.message)).run(&pair.grpc)
+                self.h2load("/bench.Echo/Call", Some(self.message))
+                    .run(&pair.grpc)
             }),
             Case::Handshake(kind) => {
                 let callee = Usage::of([&pair.callee]);

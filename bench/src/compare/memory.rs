@@ -8,7 +8,7 @@ use super::cpu::{Memory, Usage};
 use super::load::idle::Idle;
 use super::load::{LoadError, probe};
 use super::measure::{MeasureError, Sample, as_f64};
-use super::peers::{Door, PeerError, Peer, Setting, Weft};
+use super::peers::{Door, Peer, PeerError, Setting, Weft};
 use super::plan::Metric;
 
 /// Requests before memory is looked at: what is allocated once has been.
@@ -19,7 +19,11 @@ const SETTLE: Duration = Duration::from_secs(1);
 const SERVICES: u32 = 100;
 
 /// Memory when ready, and per idle plain connection, of one hop started for it.
-pub(crate) fn plain(peer: &dyn Peer, setting: &Setting, idle: usize) -> Result<(Sample, Sample), ContenderError> {
+pub(crate) fn plain(
+    peer: &dyn Peer,
+    setting: &Setting,
+    idle: usize,
+) -> Result<(Sample, Sample), ContenderError> {
     let plain = peer.plain(setting)?;
     warm_up(&plain.door)?;
     let usage = Usage::of([&plain.hop]);

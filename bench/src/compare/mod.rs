@@ -138,7 +138,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 fn compare(args: &Args, folder: &Path) -> Result<(), CompareError> {
     needed("wrk", "Debian's package wrk")?;
     needed("h2load", "Debian's package nghttp2-client")?;
-    needed("nginx", "Debian's package nginx: it is the application behind every proxy")?;
+    needed(
+        "nginx",
+        "Debian's package nginx: it is the application behind every proxy",
+    )?;
     let effort = effort(args);
     many_files();
     let certificates = Certificates::make(folder)?;
@@ -184,12 +187,17 @@ fn compare(args: &Args, folder: &Path) -> Result<(), CompareError> {
         true => &Workload::USUAL[..],
         false => &args.only[..],
     };
-    let cases: Vec<Case> = workloads.iter().flat_map(|workload| workload.cases(&effort)).collect();
+    let cases: Vec<Case> = workloads
+        .iter()
+        .flat_map(|workload| workload.cases(&effort))
+        .collect();
     session.all(&cases, &mut contenders)?;
     if args.syscalls {
         session.syscalls(&cases, &mut contenders);
     }
-    let Session { mut results, labels, .. } = session;
+    let Session {
+        mut results, labels, ..
+    } = session;
     results.sort(&labels);
     report(args, &machine, &effort, &results, &notes)
 }
@@ -232,7 +240,13 @@ impl Session<'_> {
         contenders: &mut [Contender<'_>],
     ) -> Result<(), CompareError> {
         for case in cases {
-            eprintln!("round {} of {}: {} {}", round + 1, self.effort.rounds, case.workload(), case.title());
+            eprintln!(
+                "round {} of {}: {} {}",
+                round + 1,
+                self.effort.rounds,
+                case.workload(),
+                case.title()
+            );
             match case {
                 Case::Ready | Case::IdlePlain | Case::IdleTls | Case::PerService => {}
                 Case::Scale => self.scale(),
@@ -359,7 +373,9 @@ impl Session<'_> {
                 continue;
             }
             for contender in contenders.iter_mut() {
-                let Some(usage) = contender.usage(*case) else { continue };
+                let Some(usage) = contender.usage(*case) else {
+                    continue;
+                };
                 for variant in contender.variants(*case, self.setting) {
                     let label = contender.label(variant);
                     let counted = syscalls::count(&usage, &self.setting.folder, || {
@@ -422,7 +438,9 @@ fn weft(args: &Args, folder: &Path) -> Result<Option<Weft>, CompareError> {
     };
     match Weft::missing(&binaries) {
         Some(missing) => Err(CompareError::NoWeft(missing)),
-        None => Weft::start(&binaries, folder).map(Some).map_err(CompareError::Weft),
+        None => Weft::start(&binaries, folder)
+            .map(Some)
+            .map_err(CompareError::Weft),
     }
 }
 
@@ -460,10 +478,8 @@ fn many_files() {
 
 /// On SIGINT and SIGTERM, ends what was started and then this process.
 fn stop_on_interrupt(folder: PathBuf) -> io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([
-        signal_hook::consts::SIGINT,
-        signal_hook::consts::SIGTERM,
-    ])?;
+    let mut signals =
+        signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])?;
     std::thread::Builder::new()
         .name("interrupt".to_owned())
         .spawn(move || {

@@ -272,7 +272,12 @@ impl Metric {
 
     pub(crate) fn decimals(self) -> usize {
         match self {
-            Self::MbPerCpu | Self::MbPerCpuOfAll | Self::PerSecond | Self::MbPerSecond | Self::ResumedPercent | Self::Requests => 0,
+            Self::MbPerCpu
+            | Self::MbPerCpuOfAll
+            | Self::PerSecond
+            | Self::MbPerSecond
+            | Self::ResumedPercent
+            | Self::Requests => 0,
             Self::P50 | Self::P99 | Self::P999 | Self::Syscalls => 2,
             Self::CpuMicros | Self::PssMb | Self::RssMb | Self::KbPerConnection | Self::KbPerService => 1,
         }

@@ -65,9 +65,7 @@ impl Results {
         self.tables.sort_by_key(|table| table.case);
         let place = |row: &Row| labels.iter().position(|label| *label == row.label);
         for table in &mut self.tables {
-            table
-                .rows
-                .sort_by_key(|row| place(row).unwrap_or(labels.len()));
+            table.rows.sort_by_key(|row| place(row).unwrap_or(labels.len()));
         }
     }
 }
@@ -143,7 +141,13 @@ mod tests {
     #[test]
     fn the_median_is_the_middle_and_ratios_are_against_weft() {
         let (mut results, case) = (Results::default(), Case::Plain(Size::Bytes100));
-        for (label, cpu) in [("nginx", 10.0), ("weft", 9.0), ("weft", 30.0), ("weft", 15.0), ("nginx", 20.0)] {
+        for (label, cpu) in [
+            ("nginx", 10.0),
+            ("weft", 9.0),
+            ("weft", 30.0),
+            ("weft", 15.0),
+            ("nginx", 20.0),
+        ] {
             results.note(case, label, Ok(Sample::from([(Metric::CpuMicros, cpu)])));
         }
         results.note(case, "envoy", Err("not there".to_owned()));

@@ -31,7 +31,10 @@ pub(super) fn count(
     ended?;
     let text = std::fs::read_to_string(&report).map_err(|error| error.to_string())?;
     let calls = read(&text).ok_or_else(|| format!("perf says: {}", text.trim()))?;
-    let requests = sample.get(&Metric::Requests).copied().ok_or("no request was counted")?;
+    let requests = sample
+        .get(&Metric::Requests)
+        .copied()
+        .ok_or("no request was counted")?;
     Ok(Sample::from([(Metric::Syscalls, calls / requests)]))
 }
 

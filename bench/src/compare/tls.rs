@@ -13,7 +13,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 
 use super::certificates::Certificates;
@@ -119,7 +120,8 @@ pub(crate) fn server_config(certificates: &Certificates) -> Result<Arc<ServerCon
     let credential = Credential::server(certificates)?;
     let provider = provider();
     let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(credential.roots()?), provider.clone()).build()?;
+        WebPkiClientVerifier::builder_with_provider(Arc::new(credential.roots()?), provider.clone())
+            .build()?;
     let key = PrivateKeyDer::from_pem_slice(credential.key.as_bytes())?;
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?

@@ -58,7 +58,7 @@ impl Upstream {
             tcp: tcp::serve(None)?,
             tls: tcp::serve(Some(tls))?,
         };
-        let mut upstream = Self { apps, nginx: nginx };
+        let mut upstream = Self { apps, nginx };
         upstream.wait()?;
         Ok(upstream)
     }

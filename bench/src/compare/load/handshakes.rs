@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
+use super::latency::Latencies;
 use super::{Load, LoadError};
 use crate::compare::peers::TlsDoor;
 use crate::compare::tls::Sessions;
@@ -33,7 +33,9 @@ pub(crate) fn run(door: &TlsDoor, sessions: Sessions, time: Duration) -> Result<
     for _ in 0..CLIENTS {
         configs.push(door.credential.client_config(sessions)?);
     }
-    runtime.block_on(all(door, configs, time)).map_err(LoadError::io("handshakes"))
+    runtime
+        .block_on(all(door, configs, time))
+        .map_err(LoadError::io("handshakes"))
 }
 
 #[derive(Debug, Default)]
@@ -57,23 +59,25 @@ async fn all(door: &TlsDoor, configs: Vec<Arc<ClientConfig>>, time: Duration) ->
         sum.failures += counts.failures;
         sum.resumed += counts.resumed;
     }
-    let mut histogram = Histogram::<u64>::new(3).map_err(io::Error::other)?;
-    for latency in &sum.latencies {
-        histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
-    }
-    let percentile = |percent| Some(Duration::from_micros(histogram.value_at_percentile(percent)));
+    let mut latencies = Latencies::new().map_err(io::Error::other)?;
+    sum.latencies.iter().for_each(|latency| latencies.note(*latency));
     Ok(Load {
-        answers: histogram.len(),
+        answers: latencies.count(),
         failures: sum.failures,
         time: began.elapsed(),
-        p50: percentile(50.0),
-        p99: percentile(99.0),
+        p50: latencies.percentile(50.0),
+        p99: latencies.percentile(99.0),
         resumed: Some(sum.resumed),
         ..Load::default()
     })
 }
 
-async fn client(connector: &TlsConnector, name: &ServerName<'static>, door: &TlsDoor, end: Instant) -> Counts {
+async fn client(
+    connector: &TlsConnector,
+    name: &ServerName<'static>,
+    door: &TlsDoor,
+    end: Instant,
+) -> Counts {
     let mut counts = Counts::default();
     while Instant::now() < end {
         let began = Instant::now();

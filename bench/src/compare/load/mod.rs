@@ -3,6 +3,7 @@
 pub(crate) mod h2load;
 pub(crate) mod handshakes;
 pub(crate) mod idle;
+mod latency;
 pub(crate) mod open_loop;
 pub(crate) mod probe;
 pub(crate) mod tcp;

@@ -9,20 +9,18 @@ use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
+use super::latency::Latencies;
 use super::{Load, LoadError};
 use crate::compare::peers::Door;
 
 /// Fields of an answer's head.
 const MAX_FIELDS: usize = 64;
-/// Longer waits are counted as this long.
-const MAX_LATENCY_NS: u64 = 60_000_000_000;
 /// How long answers are waited for after the last request.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// The timer's mark among the events; connections have their number.
@@ -42,17 +40,13 @@ impl OpenLoop<'_> {
     pub(crate) fn run(&self, door: &Door) -> Result<Load, LoadError> {
         let mut run = Run::prepare(self, door).map_err(LoadError::io("the open loop"))?;
         run.all(self).map_err(LoadError::io("the open loop"))?;
-        let percentile = |percent| {
-            let nanos = run.latency.value_at_percentile(percent);
-            Some(Duration::from_nanos(nanos))
-        };
         Ok(Load {
-            answers: run.latency.len(),
+            answers: run.latencies.count(),
             failures: run.failures + u64::try_from(run.waiting.len() + run.out).unwrap_or(u64::MAX),
             time: run.began.elapsed(),
-            p50: percentile(50.0),
-            p99: percentile(99.0),
-            p999: percentile(99.9),
+            p50: run.latencies.percentile(50.0),
+            p99: run.latencies.percentile(99.0),
+            p999: run.latencies.percentile(99.9),
             ..Load::default()
         })
     }
@@ -75,7 +69,7 @@ struct Run {
     waiting: VecDeque<Instant>,
     /// Requests without an answer yet.
     out: usize,
-    latency: Histogram<u64>,
+    latencies: Latencies,
     failures: u64,
     began: Instant,
 }
@@ -87,7 +81,12 @@ impl Run {
             TimerfdClockId::Monotonic,
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )?;
-        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN)?;
+        epoll::add(
+            &epoll,
+            &timer,
+            epoll::EventData::new_u64(TIMER),
+            epoll::EventFlags::IN,
+        )?;
         let mut connections = Vec::new();
         for number in 0..plan.connections {
             let stream = TcpStream::connect(door.address)?;
@@ -110,7 +109,7 @@ impl Run {
             connections,
             waiting: VecDeque::new(),
             out: 0,
-            latency: Histogram::new_with_max(MAX_LATENCY_NS, 3).map_err(io::Error::other)?,
+            latencies: Latencies::new().map_err(io::Error::other)?,
             failures: 0,
             began: Instant::now(),
         })
@@ -152,11 +151,12 @@ impl Run {
     }
 
     fn send_waiting(&mut self) {
-        while let (Some(due), Some(number)) = (self.waiting.front().copied(), self.idle.pop_front()) {
+        while let (Some(&due), Some(&number)) = (self.waiting.front(), self.idle.front()) {
+            self.waiting.pop_front();
+            self.idle.pop_front();
             let Some(connection) = self.connections.get_mut(number) else {
                 continue;
             };
-            self.waiting.pop_front();
             match connection.stream.write(&self.request) {
                 Ok(written) if written == self.request.len() => {
                     connection.due = Some(due);
@@ -199,9 +199,7 @@ impl Run {
         if let Some(due) = connection.due.take() {
             self.out -= 1;
             match good {
-                true => self
-                    .latency
-                    .saturating_record(u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+                true => self.latencies.note(due.elapsed()),
                 false => self.failures += 1,
             }
         }
@@ -217,7 +215,9 @@ impl Run {
 
     fn wake_at(&self, time: Instant) -> io::Result<()> {
         // Zero would turn the timer off.
-        let wait = time.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let wait = time
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_nanos(1));
         let spec = Itimerspec {
             it_interval: Timespec::default(),
             it_value: Timespec {

@@ -21,6 +21,8 @@ pub(crate) fn get(door: &Door, path: &str) -> io::Result<u16> {
     // `HTTP/1.1 200`
     let mut line = [0; 12];
     stream.read_exact(&mut line)?;
-    let status = std::str::from_utf8(&line).ok().and_then(|line| line.get(9..)?.parse().ok());
+    let status = std::str::from_utf8(&line)
+        .ok()
+        .and_then(|line| line.get(9..)?.parse().ok());
     status.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 
+use super::latency::Latencies;
 use super::{Load, LoadError};
 use crate::compare::certificates::SERVER_NAME;
 
@@ -109,23 +109,21 @@ pub(crate) fn bulk(way: &Way, time: Duration) -> Result<Load, LoadError> {
 pub(crate) fn ping(way: &Way, time: Duration) -> Result<Load, LoadError> {
     let run = || -> io::Result<Load> {
         let mut stream = way.connect(ECHO)?;
-        let mut latency = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+        let mut latencies = Latencies::new().map_err(io::Error::other)?;
         let (began, sent) = (Instant::now(), [b'p'; PING_BYTES]);
         while began.elapsed() < time {
             let start = Instant::now();
             stream.write_all(&sent)?;
             stream.flush()?;
             stream.read_exact(&mut [0; PING_BYTES])?;
-            let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            latency.saturating_record(nanos);
+            latencies.note(start.elapsed());
         }
-        let percentile = |percent| Some(Duration::from_nanos(latency.value_at_percentile(percent)));
         Ok(Load {
-            answers: latency.len(),
+            answers: latencies.count(),
             time: began.elapsed(),
-            p50: percentile(50.0),
-            p99: percentile(99.0),
-            p999: percentile(99.9),
+            p50: latencies.percentile(50.0),
+            p99: latencies.percentile(99.0),
+            p999: latencies.percentile(99.9),
             ..Load::default()
         })
     };

@@ -112,7 +112,12 @@ fn http_listener(listen: SocketAddr, cluster: &str, tls: Option<Value>) -> Value
             "typed_config": {"@type": format!("{TYPE}.filters.http.router.v3.Router")}
         }]
     });
-    listener(listen, "envoy.filters.network.http_connection_manager", manager, tls)
+    listener(
+        listen,
+        "envoy.filters.network.http_connection_manager",
+        manager,
+        tls,
+    )
 }
 
 fn tcp_listener(listen: SocketAddr, cluster: &str, tls: Option<Value>) -> Value {
@@ -209,16 +214,24 @@ fn address(address: SocketAddr) -> Value {
     json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
 }
 
-fn start(setting: &Setting, name: &str, listeners: &[Value], clusters: &[Value]) -> Result<Process, PeerError> {
+fn start(
+    setting: &Setting,
+    name: &str,
+    listeners: &[Value],
+    clusters: &[Value],
+) -> Result<Process, PeerError> {
     let config = json!({
         "node": {"id": name, "cluster": "bench"},
         "static_resources": {"listeners": listeners, "clusters": clusters},
     });
     let path = setting.write(&format!("{name}.json"), &config.to_string())?;
     let mut command = super::command("envoy");
-    command
-        .arg("-c")
-        .arg(path)
-        .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]);
+    command.arg("-c").arg(path).args([
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "--log-level",
+        "error",
+    ]);
     super::start(setting, name, command)
 }

@@ -61,7 +61,11 @@ impl Peer for Haproxy {
         let callee = [
             http("http", from(tls_http, " alpn h2,http/1.1"), apps.http.to_string()),
             http("h2c", from(tls_h2c, " alpn h2"), format!("{} proto h2", apps.h2c)),
-            http("grpc", from(tls_grpc, " alpn h2"), format!("{} proto h2", apps.grpc)),
+            http(
+                "grpc",
+                from(tls_grpc, " alpn h2"),
+                format!("{} proto h2", apps.grpc),
+            ),
             tcp("raw", from(tls_raw, ""), apps.tcp.to_string()),
         ];
         Ok(Pair {

@@ -24,7 +24,7 @@ pub(crate) use linkerd::not_run as linkerd_not_run;
 pub(crate) use weft::Weft;
 
 /// Connections that every proxy is set up for.
-const CONNECTIONS: u32 = 10_240;
+const CONNECTIONS: u32 = 8_192;
 /// Idle connections that a proxy keeps to its upstream.
 const IDLE_UPSTREAM: u32 = 256;
 /// For a proxy to answer its first request.
@@ -192,7 +192,12 @@ fn version(program: &Path, flag: &str) -> Option<String> {
     let output = command.output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
-    let words = text.split(|letter: char| letter.is_whitespace() || letter == '/');
+    // The path of the program may have a version in it, too.
+    let from = text.to_lowercase().find("version").unwrap_or_default();
+    let words = text
+        .get(from..)
+        .unwrap_or_default()
+        .split(|letter: char| letter.is_whitespace() || letter == '/');
     let is_version = |word: &&str| {
         word.starts_with(|letter: char| letter.is_ascii_digit()) && word.matches('.').count() >= 2
     };
@@ -214,7 +219,14 @@ fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear();
     // A wrapper of Python's needs them.
-    for key in ["PATH", "HOME", "TMPDIR", "PYENV_ROOT", "PYENV_VERSION", "VIRTUAL_ENV"] {
+    for key in [
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "PYENV_ROOT",
+        "PYENV_VERSION",
+        "VIRTUAL_ENV",
+    ] {
         if let Some(value) = std::env::var_os(key) {
             command.env(key, value);
         }

@@ -84,7 +84,11 @@ impl Peer for Nginx {
 /// Kept connections to an upstream need both.
 const KEEP: &str = "proxy_http_version 1.1; proxy_set_header Connection \"\";";
 
-fn caller(setting: &Setting, [http, h2c, grpc]: [SocketAddr; 3], [tls_http, tls_grpc]: [SocketAddr; 2]) -> String {
+fn caller(
+    setting: &Setting,
+    [http, h2c, grpc]: [SocketAddr; 3],
+    [tls_http, tls_grpc]: [SocketAddr; 2],
+) -> String {
     let (mesh, mesh_grpc) = (upstream("mesh", tls_http), upstream("mesh_grpc", tls_grpc));
     let (tls, grpc_tls) = (client_tls(setting, "proxy"), client_tls(setting, "grpc"));
     format!(

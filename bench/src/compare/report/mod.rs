@@ -23,7 +23,9 @@ impl Machine {
     pub(crate) fn look(contenders: &[Contender<'_>]) -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
-        let model = model.and_then(|rest| rest.split_once(": ")).map(|(_, model)| model);
+        let model = model
+            .and_then(|rest| rest.split_once(": "))
+            .map(|(_, model)| model);
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
             cpu: model.unwrap_or("unknown").trim().to_owned(),
@@ -43,7 +45,9 @@ impl Machine {
             .iter()
             .map(|(name, version)| format!("{name} {version}"))
             .collect();
-        let Self { cpu, cores, kernel, .. } = self;
+        let Self {
+            cpu, cores, kernel, ..
+        } = self;
         format!("{}; {cores} cores, {cpu}, Linux {kernel}", versions.join(", "))
     }
 }

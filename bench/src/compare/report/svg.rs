@@ -96,7 +96,9 @@ fn group(body: &mut String, top: f64, title: &str, table: &Table) -> f64 {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -120,7 +122,10 @@ mod tests {
         let svg = text(&machine, &results);
         assert_eq!(svg.matches("<rect class=\"bar\"").count(), 1);
         assert_eq!(svg.matches("<rect class=\"weft\"").count(), 1);
-        assert!(svg.contains("width=\"660.0\"") && svg.contains("width=\"330.0\""), "{svg}");
+        assert!(
+            svg.contains("width=\"660.0\"") && svg.contains("width=\"330.0\""),
+            "{svg}"
+        );
         assert!(svg.contains("a&lt;b") && !svg.contains("a<b"));
     }
 }

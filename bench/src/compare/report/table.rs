@@ -44,9 +44,10 @@ fn table(figures: &Figures) -> String {
     let titles = metrics.iter().map(|metric| metric.title());
     table.set_header([""].into_iter().chain(titles).chain(["weft is"]));
     for row in figures.rows.iter().filter(|row| !row.samples.is_empty()) {
-        let cells = metrics
-            .iter()
-            .map(|metric| row.figure(*metric).map_or_else(String::new, |figure| cell(*metric, figure)));
+        let cells = metrics.iter().map(|metric| {
+            row.figure(*metric)
+                .map_or_else(String::new, |figure| cell(*metric, figure))
+        });
         let ratio = figures
             .ratio(row)
             .map_or_else(String::new, |ratio| format!("{ratio:.2} ×"));
