@@ -23,7 +23,7 @@ pub(super) struct Baseline {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct MadeBy {
     pub(super) rustc: String,
-    /// Cargo's profile.
+    /// Cargo's profile, and whether the build was incremental.
     pub(super) profile: String,
     pub(super) valgrind: String,
 }

@@ -119,13 +119,16 @@ fn count_and_compare(args: &Args) -> Result<bool, InstructionsError> {
     Ok(good)
 }
 
-/// The folder that cargo builds into says which profile it is.
+/// Cargo's profile, which is the name of the folder that it builds into.
 fn profile() -> String {
-    let name = std::env::current_exe().ok().and_then(|program| {
-        let folder = program.parent()?.file_name()?;
-        Some(folder.to_string_lossy().into_owned())
-    });
-    name.unwrap_or_default()
+    let program = std::env::current_exe().unwrap_or_default();
+    let folder = program.parent().and_then(Path::file_name).unwrap_or_default();
+    let incremental = if env!("INCREMENTAL") == "1" {
+        ", incremental"
+    } else {
+        ""
+    };
+    format!("{}{incremental}", folder.to_string_lossy())
 }
 
 /// One scenario's figures, per request.

@@ -23,7 +23,7 @@ pub(super) fn text(measured: &[Measured], baseline: Option<&Baseline>) -> String
         "client and app beside",
     ];
     if baseline.is_some() {
-        titles.extend(["instructions were", "allocations were"]);
+        titles.extend(["instructions changed", "allocations changed"]);
     }
     table.set_header(&titles);
     for run in measured {
