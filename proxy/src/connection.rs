@@ -17,6 +17,7 @@ use crate::doorkeeper::Permit;
 use crate::downstream::Downstream;
 use crate::http::{http1, http2};
 use crate::leg::Leg;
+use crate::socket::Socket;
 use crate::stats::Direction;
 use crate::tcp;
 use crate::tls::{ALPN_HTTP2, ALPN_TCP};
@@ -69,7 +70,8 @@ impl Accepted<std::net::TcpStream> {
     }
 }
 
-/// Serves a connection to its end.
+/// Serves a connection to its end. What needs much room for a moment, or is rare, is boxed: most connections wait for
+/// an HTTP/1.1 request most of the time, and should hold no more than that takes.
 pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let Accepted {
         stream,
@@ -93,7 +95,7 @@ async fn outbound(
 ) {
     let declared = match &service {
         None => AppProtocol::Detect,
-        Some(service) => tcp::declared_protocol(&worker, service).await,
+        Some(service) => Box::pin(tcp::declared_protocol(&worker, service)).await,
     };
     let mut first = BytesMut::new();
     let limits = &worker.limits;
@@ -118,13 +120,21 @@ async fn outbound(
         direction: Direction::Outbound,
         peer: None,
         service,
+        labels: None,
     };
     match (detected, &downstream.service) {
         (Detected::Http1, _) => http1::server::serve(Rc::new(downstream), Leg::Plain(stream), first).await,
-        (Detected::Http2, _) => http2::server::serve(Rc::new(downstream), Leg::Plain(stream), first).await,
+        (Detected::Http2, _) => {
+            Box::pin(http2::server::serve(
+                Rc::new(downstream),
+                Leg::Plain(stream),
+                first,
+            ))
+            .await;
+        }
         (_, Some(service)) if !is_http_only => {
             let service = service.clone();
-            tcp::outbound(&downstream, &service, stream, first).await;
+            Box::pin(tcp::outbound(&downstream, &service, stream, first)).await;
         }
         _ if first.is_empty() => {}
         _ => tracing::debug!(%client, "closed: neither HTTP/1.1 nor HTTP/2"),
@@ -132,7 +142,7 @@ async fn outbound(
 }
 
 async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls: Arc<rustls::ServerConfig>) {
-    let handshake = TlsAcceptor::from(tls).accept(stream);
+    let handshake = Box::pin(TlsAcceptor::from(tls).accept(Socket::new(stream)));
     let stream = match tokio::time::timeout(worker.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::info!(%client, %error, "mTLS handshake refused"),
@@ -146,21 +156,26 @@ async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls:
         (alpn == Some(ALPN_TCP), alpn == Some(ALPN_HTTP2))
     };
     if alpn_tcp {
-        tcp::inbound(&downstream, stream).await;
+        Box::pin(tcp::inbound(&downstream, stream)).await;
     } else if alpn_http2 {
-        http2::server::serve(Rc::new(downstream), mtls(stream), BytesMut::new()).await;
+        Box::pin(http2::server::serve(
+            Rc::new(downstream),
+            mtls(stream),
+            BytesMut::new(),
+        ))
+        .await;
     } else {
         // Agreed on, so there is nothing to tell: the guard judges the first byte as every other.
         http1::server::serve(Rc::new(downstream), mtls(stream), BytesMut::new()).await;
     }
 }
 
-fn mtls(stream: TlsStream<TcpStream>) -> Leg {
+fn mtls(stream: TlsStream<Socket>) -> Leg {
     Leg::Mtls(Box::new(stream.into()))
 }
 
 /// Who called, and which service: known before the first byte of the request.
-fn identify(worker: Rc<Worker>, client: SocketAddr, stream: &TlsStream<TcpStream>) -> Option<Downstream> {
+fn identify(worker: Rc<Worker>, client: SocketAddr, stream: &TlsStream<Socket>) -> Option<Downstream> {
     let connection = stream.get_ref().1;
     let Some(peer) = certs::verified_peer(connection) else {
         tracing::info!(%client, "closed: no verified peer");
@@ -171,7 +186,11 @@ fn identify(worker: Rc<Worker>, client: SocketAddr, stream: &TlsStream<TcpStream
         tracing::info!(%client, peer = %peer.id(), sni, "closed: the SNI names no service");
         return None;
     };
+    let labels = worker
+        .recorder
+        .labels(Direction::Inbound, Some(&service), Some(&service), None);
     Some(Downstream {
+        labels: Some(labels),
         worker,
         client,
         direction: Direction::Inbound,

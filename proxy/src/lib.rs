@@ -7,6 +7,7 @@
 mod admin;
 pub mod config;
 mod connection;
+mod destinations;
 mod doorkeeper;
 mod downstream;
 pub mod flags;
@@ -17,6 +18,7 @@ mod leg;
 mod listener;
 mod presence;
 pub mod settings;
+mod socket;
 mod start;
 pub mod stats;
 mod tcp;

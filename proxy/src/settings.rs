@@ -75,6 +75,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Establishing a connection to an endpoint, TLS included. Default 5 s.
     pub connect_timeout: Duration,
+    /// Names of destinations, as callers write them, that a worker keeps at hand. Default 4,096.
+    pub known_destinations: usize,
     /// How long a first request waits for the control plane to tell about its destination. Default 2 s.
     pub discovery_timeout: Duration,
     /// A pooled upstream connection is not used again after this long unused. Default 60 s.
@@ -120,6 +122,7 @@ impl Default for Limits {
             detect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(3600),
             connect_timeout: Duration::from_secs(5),
+            known_destinations: 4096,
             discovery_timeout: Duration::from_secs(2),
             pool_idle_timeout: Duration::from_secs(60),
             pool_idle_connections: 256,

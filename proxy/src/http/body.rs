@@ -123,6 +123,11 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// How much is still to come, where that is known.
+    pub(crate) fn exact(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1 { exchange, .. } => exchange.is_ended(),

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::leg::Leg;
+use crate::socket::Socket;
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP};
 
 /// What is spoken on a connection.
@@ -125,7 +126,7 @@ impl Route {
             Self::App(_) | Self::Outside(_) => Ok(Leg::Plain(stream)),
             Self::Mesh(mesh) => {
                 let connector = TlsConnector::from(mesh.config(spoken)?);
-                let stream = connector.connect(mesh.sni.clone(), stream).await.map_err(|error| {
+                let stream = connector.connect(mesh.sni.clone(), Socket::new(stream)).await.map_err(|error| {
                     tracing::debug!(address = %mesh.address, expected = %mesh.expected, %error, "handshake failed");
                     handshake_reason(&error)
                 })?;

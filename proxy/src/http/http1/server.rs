@@ -27,6 +27,8 @@ use crate::leg::Leg;
 use crate::presence::Presence;
 use crate::tcp;
 
+/// How long a connection that is to end waits for a request that may be on its way.
+const CLOSE_GRACE: Duration = Duration::from_millis(200);
 /// How long, and how much, a refused client may go on sending before its connection is cut.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -44,7 +46,12 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
     let wire = Rc::new(RefCell::new(Wire::new(leg, first, reader)));
     loop {
         wire.borrow_mut().rest();
-        let head = next_head(&wire, &presence, downstream.worker.limits.header_timeout).await;
+        let header_timeout = downstream.worker.limits.header_timeout;
+        let head = match next_head(&wire, &presence, header_timeout).await {
+            // Another sidecar may have sent a request just now; it is answered, and told that it was the last.
+            Head::Closing if downstream.peer.is_some() => last_head(&wire).await,
+            head => head,
+        };
         // Boxed, so that a connection that waits does not hold the room that a request needs.
         let next = match head {
             Head::Request { head, opens } => {
@@ -54,14 +61,14 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
                 Box::pin(refuse(&downstream, &wire, reason)).await;
                 Next::Linger
             }
-            Head::None => return,
+            Head::None | Head::Closing => return,
         };
         match next {
             Next::Request => {}
             Next::Close => return close(&wire).await,
             Next::Linger => return linger(&wire).await,
             Next::Tunnel { upstream, first } => {
-                return tunnel(&downstream, wire, upstream, first).await;
+                return Box::pin(tunnel(&downstream, wire, upstream, first)).await;
             }
             Next::Broken => return,
         }
@@ -75,8 +82,10 @@ enum Head {
         opens: Opens,
     },
     Refused(Reason),
-    /// The client closed, was idle for too long, or the proxy stops.
+    /// The client closed.
     None,
+    /// It was idle for too long, or the proxy stops.
+    Closing,
 }
 
 /// What follows an exchange.
@@ -97,7 +106,7 @@ async fn next_head(wire: &ClientWire, presence: &Presence, header_timeout: Durat
     let begun = poll_fn(|cx| match poll_head(wire, cx) {
         Poll::Ready(head) => Poll::Ready(Some(head)),
         Poll::Pending if wire.borrow().mid_head() => Poll::Ready(None),
-        Poll::Pending => presence.poll_closing(cx).map(|()| Some(Head::None)),
+        Poll::Pending => presence.poll_closing(cx).map(|()| Some(Head::Closing)),
     })
     .await;
     if let Some(head) = begun {
@@ -108,6 +117,12 @@ async fn next_head(wire: &ClientWire, presence: &Presence, header_timeout: Durat
         Ok(head) => head,
         Err(_) => Head::Refused(Reason::HeaderTimeout),
     }
+}
+
+async fn last_head(wire: &ClientWire) -> Head {
+    timeout(CLOSE_GRACE, poll_fn(|cx| poll_head(wire, cx)))
+        .await
+        .unwrap_or(Head::None)
 }
 
 fn poll_head(wire: &ClientWire, cx: &mut Context<'_>) -> Poll<Head> {
