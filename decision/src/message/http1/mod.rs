@@ -1,15 +1,23 @@
-//! One direction of one HTTP/1 connection, read before the codec sees it.
+//! One direction of one HTTP/1 connection, read before a codec sees it, or for one that builds on it.
 //!
 //! An HTTP/1 codec is made to understand what it is sent, so it repairs: it accepts bare line feeds, drops the
 //! `Content-Length` beside a `Transfer-Encoding`, joins equal lengths. A proxy must not. [`Http1Reader`] stands
 //! between the socket and the codec, holds a head back until it is whole and accepted, follows the body to know
-//! where the next head begins, and lets nothing pass that it refused.
+//! where the next head begins, and lets nothing pass that it refused. [`Http1Reader::advance`] tells such a codec's
+//! guard what may pass; [`Http1Reader::read`] tells a codec what there is, and where the parts of a head stand.
 
 mod chunked;
 mod head;
+mod lines;
+mod unit;
+
+use std::ops::Range;
 
 use chunked::{Chunk, ChunkFault, Chunked, MAX_CHUNK_LINE_BYTES};
 use head::{HeadFault, HeadScan, Scanned};
+pub use lines::FieldAt;
+use lines::Lines;
+pub use unit::{RequestAt, ResponseAt, Unit};
 
 use super::request::{self, RequestHead};
 pub use super::response::ResponseTo;
@@ -23,6 +31,8 @@ pub struct Http1Reader {
     limits: MessageLimits,
     direction: Direction,
     state: State,
+    /// Of the last head or trailer section.
+    lines: Lines,
 }
 
 #[derive(Debug)]
@@ -72,6 +82,7 @@ impl Http1Reader {
             limits,
             direction: Direction::Requests,
             state: State::Head(HeadScan::request()),
+            lines: Lines::default(),
         }
     }
 
@@ -86,6 +97,7 @@ impl Http1Reader {
             limits,
             direction,
             state: State::Head(HeadScan::response()),
+            lines: Lines::default(),
         }
     }
 
@@ -97,23 +109,37 @@ impl Http1Reader {
     pub fn advance(&mut self, bytes: &[u8]) -> Progress {
         let mut released = 0;
         loop {
-            let rest = bytes.get(released..).unwrap_or_default();
-            match self.step(rest) {
-                Ok(Step::Pass(taken)) => released += taken,
-                Ok(Step::End(taken)) => return Progress::Release(released + taken),
-                Ok(Step::More) if released == 0 => return Progress::Hold,
-                Ok(Step::More) => return Progress::Release(released),
-                Err(reason) => {
-                    let in_head = matches!(self.state, State::Head(_) | State::Refused { in_head: true, .. });
-                    self.state = State::Refused { reason, in_head };
-                    return if released == 0 {
-                        Progress::Refuse(reason)
-                    } else {
-                        Progress::Release(released)
-                    };
+            match self.read(bytes.get(released..).unwrap_or_default()) {
+                Unit::Incomplete if released == 0 => return Progress::Hold,
+                Unit::Refused(reason) if released == 0 => return Progress::Refuse(reason),
+                Unit::Incomplete | Unit::Refused(_) => return Progress::Release(released),
+                Unit::Request(RequestAt { bytes, .. }) | Unit::Response(ResponseAt { bytes, .. }) => {
+                    released += bytes;
+                }
+                Unit::Data(bytes) | Unit::Framing(bytes) | Unit::Trailers(bytes) | Unit::Switched(bytes) => {
+                    released += bytes;
                 }
             }
+            if !self.mid_message() {
+                return Progress::Release(released);
+            }
         }
+    }
+
+    /// Reads what stands at the beginning of `bytes`, which are as for [`Http1Reader::advance`], where those of every
+    /// unit but [`Unit::Incomplete`] are released. A message has ended when [`Http1Reader::mid_message`] is false.
+    pub fn read(&mut self, bytes: &[u8]) -> Unit {
+        self.unit(bytes).unwrap_or_else(|reason| {
+            let in_head = matches!(self.state, State::Head(_) | State::Refused { in_head: true, .. });
+            self.state = State::Refused { reason, in_head };
+            Unit::Refused(reason)
+        })
+    }
+
+    /// The fields of the head or trailer section that [`Http1Reader::read`] told of last, by where they stand in the
+    /// bytes that it was given then.
+    pub fn fields(&self) -> &[FieldAt] {
+        self.lines.fields_at()
     }
 
     /// The most bytes for which [`Http1Reader::advance`] answers [`Progress::Hold`], while no upgrade is awaited.
@@ -220,56 +246,51 @@ impl Http1Reader {
         Err(reason)
     }
 
-    fn step(&mut self, bytes: &[u8]) -> Result<Step, Reason> {
+    fn unit(&mut self, bytes: &[u8]) -> Result<Unit, Reason> {
         match &mut self.state {
             State::Refused { reason, .. } => Err(*reason),
-            _ if bytes.is_empty() => Ok(Step::More),
+            _ if bytes.is_empty() => Ok(Unit::Incomplete),
             State::Head(scan) => match &mut self.direction {
                 Direction::Responses { to: None, .. } => Err(Reason::ExcessResponse),
-                direction => match scan.scan(bytes, &self.limits) {
-                    Scanned::More => Ok(Step::More),
+                direction => match scan.scan(bytes, &mut self.lines, &self.limits) {
+                    Scanned::More => Ok(Unit::Incomplete),
                     Scanned::Refused(fault) => Err(direction.head_fault(fault)),
-                    Scanned::Whole { start, end } => {
-                        let head = bytes.get(start..end).unwrap_or_default();
-                        let next = direction.judge(head, &self.limits)?;
-                        let ends = matches!(next, State::Head(_) | State::Upgrading | State::Upgraded);
+                    Scanned::Whole(end) => {
+                        let (unit, next) = direction.judge(bytes, &self.lines, end, &self.limits)?;
                         self.state = next;
-                        Ok(if ends { Step::End(end) } else { Step::Pass(end) })
+                        Ok(unit)
                     }
                 },
             },
             State::Length(left) => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= taken as u64;
-                if *left > 0 {
-                    return Ok(Step::Pass(taken));
-                }
-                self.state = State::Head(self.direction.next_head());
-                Ok(Step::End(taken))
-            }
-            State::Chunked(chunked) => match chunked.advance(bytes, &self.limits) {
-                Chunk::More => Ok(Step::More),
-                Chunk::Good(taken) => Ok(Step::Pass(taken)),
-                Chunk::Last(taken) => {
+                if *left == 0 {
                     self.state = State::Head(self.direction.next_head());
-                    Ok(Step::End(taken))
+                }
+                Ok(Unit::Data(taken))
+            }
+            State::Chunked(chunked) => match chunked.advance(bytes, &mut self.lines, &self.limits) {
+                Chunk::More => Ok(Unit::Incomplete),
+                Chunk::Framing(taken) => Ok(Unit::Framing(taken)),
+                Chunk::Data(taken) => Ok(Unit::Data(taken)),
+                Chunk::Trailers(taken) => {
+                    self.state = State::Head(self.direction.next_head());
+                    Ok(Unit::Trailers(taken))
                 }
                 Chunk::Refused(fault) => Err(self.direction.chunk_fault(fault)),
             },
-            State::UntilClose | State::Upgraded => Ok(Step::Pass(bytes.len())),
-            State::Upgrading => Ok(Step::More),
+            State::UntilClose => Ok(Unit::Data(bytes.len())),
+            State::Upgraded => Ok(Unit::Switched(bytes.len())),
+            State::Upgrading => Ok(Unit::Incomplete),
         }
     }
 }
 
-/// What one unit of the input is.
-enum Step {
-    /// No whole unit yet.
-    More,
-    /// So many good bytes.
-    Pass(usize),
-    /// So many good bytes, and the message ends with them.
-    End(usize),
+/// Where a part of `bytes` stands in them.
+fn position(part: &[u8], bytes: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr().saturating_sub(bytes.as_ptr().addr());
+    start..start + part.len()
 }
 
 impl Direction {
@@ -280,15 +301,37 @@ impl Direction {
         }
     }
 
-    /// Judges a whole head. The state that it leads to.
-    fn judge(&mut self, head: &[u8], limits: &MessageLimits) -> Result<State, Reason> {
-        let body = match self {
+    /// Judges a whole head, which ends at `end`. The state that it leads to.
+    fn judge(
+        &mut self,
+        bytes: &[u8],
+        lines: &Lines,
+        end: usize,
+        limits: &MessageLimits,
+    ) -> Result<(Unit, State), Reason> {
+        let line = lines.start_line(bytes);
+        match self {
             Self::Requests => {
-                let accepted = request::validate(RequestHead::http1(head)?, limits)?;
-                if accepted.upgrade.is_some() {
-                    return Ok(State::Upgrading);
-                }
-                accepted.body
+                let head = RequestHead::of_lines(line, lines.fields(bytes))?;
+                let (version, method, target) = (head.version(), head.method(), head.target());
+                let accepted = request::validate(head, limits)?;
+                let next = match accepted.upgrade {
+                    Some(_) => State::Upgrading,
+                    None => self.body(accepted.body)?,
+                };
+                let unit = Unit::Request(RequestAt {
+                    bytes: end,
+                    version,
+                    method: position(method, bytes),
+                    target: position(target, bytes),
+                    authority: position(accepted.authority.as_bytes(), bytes),
+                    body: accepted.body,
+                    upgrade: accepted.upgrade,
+                    head: accepted.head,
+                    expects_continue: accepted.expects_continue,
+                    persistent: accepted.persistent,
+                });
+                Ok((unit, next))
             }
             Self::Responses {
                 to,
@@ -296,17 +339,20 @@ impl Direction {
                 reusable,
             } => {
                 let expected = to.ok_or(Reason::ExcessResponse)?;
-                match response::validate(ResponseHead::http1(head)?, &expected, limits)? {
+                let head = ResponseHead::of_lines(line, lines.fields(bytes))?;
+                let (version, status) = (head.version(), head.status());
+                let accepted = response::validate(head, &expected, limits)?;
+                let next = match accepted {
                     response::Accepted::Interim => {
                         *interim += 1;
                         if *interim > limits.interim_responses {
                             return Err(Reason::TooManyInterim);
                         }
-                        Body::None
+                        self.body(Body::None)?
                     }
                     response::Accepted::Switched(_) => {
                         *to = None;
-                        return Ok(State::Upgraded);
+                        State::Upgraded
                     }
                     response::Accepted::Final {
                         body,
@@ -314,11 +360,22 @@ impl Direction {
                     } => {
                         *to = None;
                         *reusable = persistent;
-                        body
+                        self.body(body)?
                     }
-                }
+                };
+                let unit = Unit::Response(ResponseAt {
+                    bytes: end,
+                    version,
+                    status,
+                    accepted,
+                });
+                Ok((unit, next))
             }
-        };
+        }
+    }
+
+    /// How the body behind a head is read.
+    fn body(&self, body: Body) -> Result<State, Reason> {
         Ok(match body {
             Body::None => State::Head(self.next_head()),
             Body::Length(length) => State::Length(length),
