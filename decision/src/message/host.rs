@@ -1,5 +1,6 @@
 //! Hosts: the strict syntax of an authority, and the service that one names.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use model::{Destination, Label, MeshDomain, ServiceName};
@@ -23,7 +24,12 @@ pub fn resolve(
 ) -> Result<Option<(ServiceName, Option<u16>)>, Reason> {
     let Authority { host, port } = Authority::parse(authority.as_bytes()).ok_or(Reason::BadHost)?;
     let host = authority.get(..host.len()).ok_or(Reason::BadHost)?;
-    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    };
     let mut labels = host.splitn(4, '.');
     let (Some(name), namespace, svc, suffix) = (labels.next(), labels.next(), labels.next(), labels.next())
     else {
@@ -33,10 +39,13 @@ pub fn resolve(
         return Ok(None);
     }
     let Ok(name) = name.parse() else { return Ok(None) };
-    let namespace = match namespace.map(str::parse) {
+    let namespace = match namespace {
         None => own_namespace.clone(),
-        Some(Ok(namespace)) => namespace,
-        Some(Err(_)) => return Ok(None),
+        Some(namespace) if namespace == own_namespace.as_str() => own_namespace.clone(),
+        Some(namespace) => match namespace.parse() {
+            Ok(namespace) => namespace,
+            Err(_) => return Ok(None),
+        },
     };
     Ok(Some((ServiceName { namespace, name }, port)))
 }
@@ -133,6 +142,7 @@ mod tests {
             ("Checkout:8080", "shop/checkout:8080"),
             ("checkout.", "shop/checkout"),
             ("checkout.pay", "pay/checkout"),
+            ("checkout.Shop", "shop/checkout"),
             ("checkout.pay.svc:1", "pay/checkout:1"),
             ("checkout.pay.svc.cluster.local", "pay/checkout"),
             ("CHECKOUT.PAY.SVC.CLUSTER.LOCAL.:65535", "pay/checkout:65535"),
