@@ -1,7 +1,7 @@
-//! Measures what Weft costs, on the machine it runs on: its judgements alone, and whole proxies beside others.
+//! Measures what Weft costs, on the machine it runs on: whole proxies beside others. What the judgements of one
+//! request cost is measured by `cargo bench -p bench`.
 
 mod compare;
-mod decision;
 
 use std::process::ExitCode;
 
@@ -11,15 +11,12 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 enum Bench {
-    /// Nanoseconds of the judgements that a request needs.
-    Decision,
     /// Weft beside nginx, HAProxy, Envoy and Traefik: CPU, latency and memory of whole proxies.
     Compare(compare::Args),
 }
 
 fn main() -> ExitCode {
     match Bench::parse() {
-        Bench::Decision => decision::run(),
         Bench::Compare(args) => compare::run(&args),
     }
 }

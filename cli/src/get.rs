@@ -14,11 +14,12 @@ const KINDS: &[(&str, &[&str])] = &[
     ("HTTPRoute", &["httproute", "httproutes"]),
     ("GRPCRoute", &["grpcroute", "grpcroutes"]),
     ("Service", &["service", "services", "svc"]),
+    ("EndpointSlice", &["endpointslice", "endpointslices"]),
 ];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
-    /// HTTPRoute, GRPCRoute, Service, ...; every kind unless given.
+    /// HTTPRoute, GRPCRoute, Service, EndpointSlice; every kind unless given.
     #[arg(value_parser = kind)]
     kind: Option<String>,
     /// One object; all unless given.
@@ -137,6 +138,7 @@ mod tests {
         for (text, expected) in [
             ("httproutes", "HTTPRoute"),
             ("SVC", "Service"),
+            ("endpointslices", "EndpointSlice"),
             ("GRPCRoute", "GRPCRoute"),
             ("Other", "Other"),
         ] {

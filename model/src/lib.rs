@@ -15,7 +15,7 @@ pub mod snapshot;
 pub mod spiffe;
 pub mod workload;
 
-pub use endpoint::{Endpoint, EndpointSet};
+pub use endpoint::{Endpoint, EndpointSet, Endpoints};
 pub use field::{FieldError, FieldPath};
 pub use name::{Label, MeshDomain, ServiceName, ServicePort};
 pub use service::{AppProtocol, Destination};

@@ -71,8 +71,12 @@ impl Labels {
 pub struct Selector(pub Labels);
 
 impl Selector {
+    pub fn is_empty(&self) -> bool {
+        self.0.0.is_empty()
+    }
+
     pub fn selects(&self, labels: &Labels) -> bool {
-        !self.0.0.is_empty() && self.0.iter().all(|(key, value)| labels.get(key) == Some(value))
+        !self.is_empty() && self.0.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
-use model::endpoint::{Endpoint, EndpointSet};
+use model::endpoint::{Endpoint, EndpointSet, Endpoints, OutsidePort, outside_ip};
 use model::filter::{Filter, HeaderModifier};
 use model::pattern::{Regex, ValuePattern};
 use model::resilience::{RetryPolicy, Timeouts};
@@ -172,8 +172,7 @@ fn destination_to_wire(destination: &Destination) -> v1::Destination {
 fn destination_from_wire(wire: v1::Destination) -> Result<Destination, FieldError> {
     let service = parse("service", &wire.service)?;
     let read = items("ports", &wire.ports, |port| {
-        let number = u16::try_from(port.port).ok().filter(|number| *number != 0);
-        let number = number.ok_or_else(|| FieldError::at("port", format!("{} is no port", port.port)))?;
+        let number = port_number(port.port)?;
         let rules = items("rules", &port.rules, rule_from_wire)?;
         Ok((
             number,
@@ -183,13 +182,7 @@ fn destination_from_wire(wire: v1::Destination) -> Result<Destination, FieldErro
             },
         ))
     })?;
-    let mut ports = BTreeMap::new();
-    for (index, (number, port)) in read.into_iter().enumerate() {
-        if ports.insert(number, port).is_some() {
-            let again = FieldError::at("port", format!("{number} is there more than once"));
-            return Err(again.within_item(index).within("ports"));
-        }
-    }
+    let ports = by_port(read)?;
     Ok(Destination { service, ports })
 }
 
@@ -411,7 +404,33 @@ fn retry_from_wire(wire: &v1::RetryPolicy) -> Result<RetryPolicy, FieldError> {
 }
 
 fn endpoints_to_wire(set: &EndpointSet) -> v1::EndpointSet {
-    let endpoint = |endpoint: &Arc<Endpoint>| v1::Endpoint {
+    let (endpoints, outside) = match &set.endpoints {
+        Endpoints::Mesh(workloads) => (workloads.iter().map(endpoint_to_wire).collect(), None),
+        Endpoints::Outside(ports) => (Vec::new(), Some(outside_to_wire(ports))),
+    };
+    v1::EndpointSet {
+        service: set.service.to_string(),
+        endpoints,
+        outside,
+    }
+}
+
+fn endpoints_from_wire(wire: v1::EndpointSet) -> Result<EndpointSet, FieldError> {
+    let endpoints = match &wire.outside {
+        None => Endpoints::Mesh(items("endpoints", &wire.endpoints, endpoint_from_wire)?),
+        Some(outside) if wire.endpoints.is_empty() => {
+            Endpoints::Outside(outside_from_wire(outside).map_err(|error| error.within("outside"))?)
+        }
+        Some(_) => return Err(FieldError::at("outside", "stands beside workloads of the mesh")),
+    };
+    Ok(EndpointSet {
+        service: parse("service", &wire.service)?,
+        endpoints,
+    })
+}
+
+fn endpoint_to_wire(endpoint: &Arc<Endpoint>) -> v1::Endpoint {
+    v1::Endpoint {
         workload_id: endpoint.workload.to_string(),
         address: endpoint.address.to_string(),
         spiffe_id: endpoint.identity.to_string(),
@@ -420,31 +439,72 @@ fn endpoints_to_wire(set: &EndpointSet) -> v1::EndpointSet {
             .iter()
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect(),
-    };
-    v1::EndpointSet {
-        service: set.service.to_string(),
-        endpoints: set.endpoints.iter().map(endpoint).collect(),
     }
 }
 
-fn endpoints_from_wire(wire: v1::EndpointSet) -> Result<EndpointSet, FieldError> {
-    let endpoints = items("endpoints", &wire.endpoints, |endpoint| {
-        let labels = endpoint
-            .labels
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        Ok(Arc::new(Endpoint {
-            workload: parse("workload_id", &endpoint.workload_id)?,
-            address: address("address", &endpoint.address)?,
-            identity: parse("spiffe_id", &endpoint.spiffe_id)?,
-            labels: Labels::new(labels).map_err(|error| error.within("labels"))?,
-        }))
+fn endpoint_from_wire(wire: &v1::Endpoint) -> Result<Arc<Endpoint>, FieldError> {
+    let labels = wire
+        .labels
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    Ok(Arc::new(Endpoint {
+        workload: parse("workload_id", &wire.workload_id)?,
+        address: address("address", &wire.address)?,
+        identity: parse("spiffe_id", &wire.spiffe_id)?,
+        labels: Labels::new(labels).map_err(|error| error.within("labels"))?,
+    }))
+}
+
+fn outside_to_wire(ports: &BTreeMap<u16, OutsidePort>) -> v1::OutsideEndpoints {
+    let port = |(number, port): (&u16, &OutsidePort)| v1::OutsidePort {
+        port: u32::from(*number),
+        protocol: protocol_to_wire(port.protocol),
+        addresses: port.addresses.iter().map(ToString::to_string).collect(),
+    };
+    v1::OutsideEndpoints {
+        ports: ports.iter().map(port).collect(),
+    }
+}
+
+fn outside_from_wire(wire: &v1::OutsideEndpoints) -> Result<BTreeMap<u16, OutsidePort>, FieldError> {
+    let outside = |text: &String| {
+        let address = text.parse::<SocketAddr>();
+        let address = address.map_err(|error| FieldError::new(format!("{text:?}: {error}")))?;
+        outside_ip(address.ip())?;
+        match address.port() {
+            0 => Err(FieldError::new(format!("{address} has no port"))),
+            _ => Ok(address),
+        }
+    };
+    let read = items("ports", &wire.ports, |port| {
+        let addresses = items("addresses", &port.addresses, outside)?;
+        Ok((
+            port_number(port.port)?,
+            OutsidePort {
+                protocol: protocol_from_wire(port.protocol)?,
+                addresses: addresses.into_iter().collect(),
+            },
+        ))
     })?;
-    Ok(EndpointSet {
-        service: parse("service", &wire.service)?,
-        endpoints,
-    })
+    by_port(read)
+}
+
+/// Each port once.
+fn by_port<T>(read: Vec<(u16, T)>) -> Result<BTreeMap<u16, T>, FieldError> {
+    let mut ports = BTreeMap::new();
+    for (index, (number, port)) in read.into_iter().enumerate() {
+        if ports.insert(number, port).is_some() {
+            let again = FieldError::at("port", format!("{number} is there more than once"));
+            return Err(again.within_item(index).within("ports"));
+        }
+    }
+    Ok(ports)
+}
+
+fn port_number(wire: u32) -> Result<u16, FieldError> {
+    let number = u16::try_from(wire).ok().filter(|number| *number != 0);
+    number.ok_or_else(|| FieldError::at("port", format!("{wire} is no port")))
 }
 
 /// Converts every item of a list; an error says which one.

@@ -2,12 +2,12 @@
 #![allow(clippy::expect_used)]
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
-use model::endpoint::{Endpoint, EndpointSet};
+use model::endpoint::{Endpoint, EndpointSet, Endpoints, OutsidePort};
 use model::filter::{Filter, HeaderModifier};
 use model::pattern::{Regex, ValuePattern};
 use model::resilience::{RetryPolicy, Timeouts};
@@ -15,7 +15,7 @@ use model::route::{Backend, PathMatch, RequestMatch, Rule};
 use model::service::{AppProtocol, Destination, DestinationPort};
 use model::snapshot::{Inbound, Resource, ServedPort};
 use model::{Labels, ServiceName, ServicePort, SpiffeId};
-use proptest::collection::{btree_map, hash_map, vec};
+use proptest::collection::{btree_map, btree_set, hash_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -161,6 +161,83 @@ fn a_hello_is_bounded() {
     }
 }
 
+#[test]
+fn a_workload_is_never_read_as_an_address_outside_the_mesh() {
+    let mut set = v1::EndpointSet {
+        service: "shop/checkout".to_owned(),
+        endpoints: vec![v1::Endpoint {
+            workload_id: "checkout-1".to_owned(),
+            address: "10.0.0.1:15008".to_owned(),
+            spiffe_id: identity().to_string(),
+            ..Default::default()
+        }],
+        outside: None,
+    };
+    let read = |set: &v1::EndpointSet| {
+        resource_from_wire(v1::Resource {
+            resource: Some(v1::resource::Resource::Endpoints(set.clone())),
+        })
+    };
+    assert!(matches!(
+        read(&set),
+        Ok(Resource::Endpoints(EndpointSet { endpoints: Endpoints::Mesh(workloads), .. })) if workloads.len() == 1
+    ));
+    set.outside = Some(outside("10.0.0.1:80"));
+    assert_eq!(read(&set).expect_err("both").path.to_string(), "outside");
+    set.outside = None;
+    set.endpoints[0].spiffe_id.clear();
+    let error = read(&set).expect_err("an identity is missing");
+    assert_eq!(error.path.to_string(), "endpoints[0].spiffe_id");
+}
+
+#[test]
+fn an_outside_address_is_that_of_a_host() {
+    let bad: [(&str, Spoil<v1::OutsideEndpoints>); 10] = [
+        ("outside.ports[0].port", |o| o.ports[0].port = 0),
+        ("outside.ports[0].protocol", |o| o.ports[0].protocol = 0),
+        ("outside.ports[1].port", |o| o.ports.push(o.ports[0].clone())),
+        ("outside.ports[0].addresses[0]", |o| *o = outside("db.example:80")),
+        ("outside.ports[0].addresses[0]", |o| *o = outside("10.0.0.1:0")),
+        ("outside.ports[0].addresses[0]", |o| *o = outside("0.0.0.0:80")),
+        ("outside.ports[0].addresses[0]", |o| *o = outside("[ff02::1]:80")),
+        ("outside.ports[0].addresses[0]", |o| {
+            *o = outside("169.254.169.254:80")
+        }),
+        ("outside.ports[0].addresses[0]", |o| {
+            *o = outside("255.255.255.255:80")
+        }),
+        ("outside.ports[0].addresses[0]", |o| {
+            *o = outside("[::ffff:10.0.0.1]:80")
+        }),
+    ];
+    let read = |outside| {
+        resource_from_wire(v1::Resource {
+            resource: Some(v1::resource::Resource::Endpoints(v1::EndpointSet {
+                service: "shop/db".to_owned(),
+                endpoints: Vec::new(),
+                outside: Some(outside),
+            })),
+        })
+    };
+    for (field, spoil) in bad {
+        let mut wire = outside("127.0.0.1:80");
+        assert!(read(wire.clone()).is_ok());
+        spoil(&mut wire);
+        let error = read(wire).expect_err(field);
+        assert_eq!(error.path.to_string(), field, "{error}");
+    }
+}
+
+fn outside(address: &str) -> v1::OutsideEndpoints {
+    v1::OutsideEndpoints {
+        ports: vec![v1::OutsidePort {
+            port: 80,
+            protocol: v1::AppProtocol::Detect.into(),
+            addresses: vec![address.to_owned()],
+        }],
+    }
+}
+
 fn read(destination: v1::Destination) -> Result<Resource, model::FieldError> {
     resource_from_wire(v1::Resource {
         resource: Some(v1::resource::Resource::Destination(destination)),
@@ -212,6 +289,14 @@ fn address() -> impl Strategy<Value = SocketAddr> {
     (1u32.., 1u16..).prop_map(|(ip, port)| SocketAddr::from((Ipv4Addr::from(ip), port)))
 }
 
+/// Within 10.0.0.0/8 or fd00::/8.
+fn outside_address() -> impl Strategy<Value = SocketAddr> {
+    let v4 = (0u32..1 << 24, 1u16..).prop_map(|(ip, port)| (Ipv4Addr::from((10 << 24) | ip), port).into());
+    let v6 =
+        (0u128..1 << 120, 1u16..).prop_map(|(ip, port)| (Ipv6Addr::from((0xfd << 120) | ip), port).into());
+    prop_oneof![v4, v6]
+}
+
 fn protocol() -> impl Strategy<Value = AppProtocol> {
     prop::sample::select(vec![
         AppProtocol::Detect,
@@ -244,7 +329,13 @@ fn resource() -> impl Strategy<Value = Resource> {
             labels,
         })
     });
-    let endpoints = (service(), vec(endpoint, 0..4))
+    let outside = (protocol(), btree_set(outside_address(), 0..4))
+        .prop_map(|(protocol, addresses)| OutsidePort { protocol, addresses });
+    let reached = prop_oneof![
+        vec(endpoint, 0..4).prop_map(Endpoints::Mesh),
+        btree_map(1u16.., outside, 0..3).prop_map(Endpoints::Outside),
+    ];
+    let endpoints = (service(), reached)
         .prop_map(|(service, endpoints)| Resource::Endpoints(EndpointSet { service, endpoints }));
     prop_oneof![inbound, destination, endpoints]
 }

@@ -15,7 +15,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::doorkeeper::Permit;
 use crate::downstream::Downstream;
-use crate::http::server;
+use crate::http::{http1, http2};
+use crate::leg::Leg;
+use crate::socket::Socket;
 use crate::stats::Direction;
 use crate::tcp;
 use crate::tls::{ALPN_HTTP2, ALPN_TCP};
@@ -34,29 +36,53 @@ pub(crate) enum Role {
     Inbound(Arc<rustls::ServerConfig>),
 }
 
-/// A connection on its way to a worker.
-pub(crate) struct Handover {
-    pub(crate) stream: std::net::TcpStream,
+/// A connection that is not served yet.
+pub(crate) struct Accepted<S = TcpStream> {
+    pub(crate) stream: S,
     pub(crate) client: SocketAddr,
     pub(crate) role: Arc<Role>,
     pub(crate) permit: Permit,
 }
 
-/// Serves a connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, accepted: Handover) {
-    let Handover {
+impl Accepted {
+    /// Takes the connection off this thread. `None`: it is lost.
+    pub(crate) fn leave(self) -> Option<Accepted<std::net::TcpStream>> {
+        let stream = self.stream.into_std().ok()?;
+        Some(Accepted {
+            stream,
+            client: self.client,
+            role: self.role,
+            permit: self.permit,
+        })
+    }
+}
+
+impl Accepted<std::net::TcpStream> {
+    /// Takes the connection up on this thread. `None`: it is lost.
+    pub(crate) fn arrive(self) -> Option<Accepted> {
+        let stream = TcpStream::from_std(self.stream).ok()?;
+        Some(Accepted {
+            stream,
+            client: self.client,
+            role: self.role,
+            permit: self.permit,
+        })
+    }
+}
+
+/// Serves a connection to its end. What needs much room for a moment, or is rare, is boxed: most connections wait for
+/// an HTTP/1.1 request most of the time, and should hold no more than that takes.
+pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
+    let Accepted {
         stream,
         client,
         role,
         permit,
     } = accepted;
-    match TcpStream::from_std(stream) {
-        Ok(stream) => match role.as_ref() {
-            Role::Outbound => outbound(worker, stream, client, None).await,
-            Role::Local(service) => outbound(worker, stream, client, Some(service.clone())).await,
-            Role::Inbound(tls) => inbound(worker, stream, client, tls.clone()).await,
-        },
-        Err(error) => tracing::debug!(%client, %error, "a connection was lost"),
+    match role.as_ref() {
+        Role::Outbound => outbound(worker, stream, client, None).await,
+        Role::Local(service) => outbound(worker, stream, client, Some(service.clone())).await,
+        Role::Inbound(tls) => inbound(worker, stream, client, tls.clone()).await,
     }
     drop(permit);
 }
@@ -69,7 +95,7 @@ async fn outbound(
 ) {
     let declared = match &service {
         None => AppProtocol::Detect,
-        Some(service) => tcp::declared_protocol(&worker, service).await,
+        Some(service) => Box::pin(tcp::declared_protocol(&worker, service)).await,
     };
     let mut first = BytesMut::new();
     let limits = &worker.limits;
@@ -94,13 +120,21 @@ async fn outbound(
         direction: Direction::Outbound,
         peer: None,
         service,
+        labels: None,
     };
     match (detected, &downstream.service) {
-        (Detected::Http1, _) => server::http1(Rc::new(downstream), stream, first).await,
-        (Detected::Http2, _) => server::http2(Rc::new(downstream), stream, first).await,
+        (Detected::Http1, _) => http1::server::serve(Rc::new(downstream), Leg::Plain(stream), first).await,
+        (Detected::Http2, _) => {
+            Box::pin(http2::server::serve(
+                Rc::new(downstream),
+                Leg::Plain(stream),
+                first,
+            ))
+            .await;
+        }
         (_, Some(service)) if !is_http_only => {
             let service = service.clone();
-            tcp::outbound(&downstream, &service, stream, first).await;
+            Box::pin(tcp::outbound(&downstream, &service, stream, first)).await;
         }
         _ if first.is_empty() => {}
         _ => tracing::debug!(%client, "closed: neither HTTP/1.1 nor HTTP/2"),
@@ -108,7 +142,7 @@ async fn outbound(
 }
 
 async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls: Arc<rustls::ServerConfig>) {
-    let handshake = TlsAcceptor::from(tls).accept(stream);
+    let handshake = Box::pin(TlsAcceptor::from(tls).accept(Socket::new(stream)));
     let stream = match tokio::time::timeout(worker.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::info!(%client, %error, "mTLS handshake refused"),
@@ -122,17 +156,26 @@ async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls:
         (alpn == Some(ALPN_TCP), alpn == Some(ALPN_HTTP2))
     };
     if alpn_tcp {
-        tcp::inbound(&downstream, stream).await;
+        Box::pin(tcp::inbound(&downstream, stream)).await;
     } else if alpn_http2 {
-        server::http2(Rc::new(downstream), stream, BytesMut::new()).await;
+        Box::pin(http2::server::serve(
+            Rc::new(downstream),
+            mtls(stream),
+            BytesMut::new(),
+        ))
+        .await;
     } else {
         // Agreed on, so there is nothing to tell: the guard judges the first byte as every other.
-        server::http1(Rc::new(downstream), stream, BytesMut::new()).await;
+        http1::server::serve(Rc::new(downstream), mtls(stream), BytesMut::new()).await;
     }
 }
 
+fn mtls(stream: TlsStream<Socket>) -> Leg {
+    Leg::Mtls(Box::new(stream.into()))
+}
+
 /// Who called, and which service: known before the first byte of the request.
-fn identify(worker: Rc<Worker>, client: SocketAddr, stream: &TlsStream<TcpStream>) -> Option<Downstream> {
+fn identify(worker: Rc<Worker>, client: SocketAddr, stream: &TlsStream<Socket>) -> Option<Downstream> {
     let connection = stream.get_ref().1;
     let Some(peer) = certs::verified_peer(connection) else {
         tracing::info!(%client, "closed: no verified peer");
@@ -143,7 +186,11 @@ fn identify(worker: Rc<Worker>, client: SocketAddr, stream: &TlsStream<TcpStream
         tracing::info!(%client, peer = %peer.id(), sni, "closed: the SNI names no service");
         return None;
     };
+    let labels = worker
+        .recorder
+        .labels(Direction::Inbound, Some(&service), Some(&service), None);
     Some(Downstream {
+        labels: Some(labels),
         worker,
         client,
         direction: Direction::Inbound,

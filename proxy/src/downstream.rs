@@ -2,16 +2,15 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use certs::VerifiedPeer;
 use decision::Reason;
 use http::Request;
-use hyper::body::Incoming;
 use model::ServicePort;
 
-use crate::http::guard::GuardState;
+use crate::http::body::RequestBody;
 use crate::stats::Direction;
+use crate::telemetry::Labels;
 use crate::worker::Worker;
 
 /// Who is at the other end of a connection, and what for.
@@ -23,13 +22,13 @@ pub(crate) struct Downstream {
     pub(crate) peer: Option<VerifiedPeer>,
     /// The service that the connection itself names: by SNI, or by the local port.
     pub(crate) service: Option<ServicePort>,
+    /// Of every request, where the connection decides that.
+    pub(crate) labels: Option<Rc<Labels>>,
 }
 
 /// A request as it reaches the steps, with what only its connection knows.
 pub(crate) struct Arrived {
-    pub(crate) request: Request<Incoming>,
-    /// The guard refused the head; what `request` holds is the placeholder.
+    pub(crate) request: Request<RequestBody>,
+    /// Why the head was not accepted; `request` then only stands for the one that came.
     pub(crate) refused: Option<Reason>,
-    /// HTTP/1 only: tells the guard how an upgrade was answered.
-    pub(crate) guard: Option<Arc<GuardState>>,
 }

@@ -1,67 +1,51 @@
 //! Attempts: pick an endpoint, send, judge, and perhaps again.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use decision::Reason;
+use decision::traffic::budget::RetryBudgetState;
 use decision::traffic::deadline::Deadline;
 use decision::traffic::grpc;
 use decision::traffic::retry::{self, Attempts, Outcome, Verdict};
-use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use http::HeaderMap;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, Version};
-use http_body::Body as _;
-use hyper::body::Incoming;
 use model::resilience::RetryPolicy;
-use model::{ServicePort, Snapshot, WorkloadId};
 use smallvec::SmallVec;
 use tokio::time::timeout_at;
 
+use crate::destinations::Lane;
 use crate::http::answer;
-use crate::http::replay::{ReplayBody, ReplaySource};
+use crate::http::replay::ReplaySource;
 use crate::telemetry::Record;
-use crate::upstream::{Lease, Picked, SendFailure, Spoken};
+use crate::upstream::{Forwarded, Picked, Place, SendFailure, Spoken};
 use crate::worker::Worker;
 
 /// What was decided about a request before its first attempt.
 pub(crate) struct Plan<'s> {
-    pub(crate) snapshot: &'s Snapshot,
-    /// The service that was called; its retry budget is asked.
-    pub(crate) destination: &'s ServicePort,
-    /// The service whose endpoints are tried.
-    pub(crate) backend: &'s ServicePort,
+    /// Whose endpoints are tried.
+    pub(crate) lane: &'s Lane,
+    /// Of the service that was called.
+    pub(crate) budget: &'s RefCell<RetryBudgetState>,
     pub(crate) retry: Option<&'s RetryPolicy>,
     pub(crate) deadline: &'s Deadline,
     pub(crate) spoken: Spoken,
-}
-
-/// A response's head, with its body still to come.
-pub(crate) struct Forwarded {
-    pub(crate) response: Response<Incoming>,
-    pub(crate) lease: Option<Lease>,
 }
 
 /// Sends a request until an attempt is worth delivering, or none is allowed any more.
 pub(crate) async fn forward(
     worker: &Worker,
     plan: &Plan<'_>,
-    parts: &Parts,
+    mut parts: Parts,
     body: &ReplaySource,
     record: &mut Record,
 ) -> Result<Forwarded, Reason> {
-    let mut tried: SmallVec<[WorkloadId; 4]> = SmallVec::new();
-    worker.budget(plan.destination, Instant::now(), |budget| {
-        budget.request(Instant::now())
-    });
+    let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
+    plan.budget.borrow_mut().request(record.started());
     loop {
         let picked = pick(worker, plan, &tried)?;
-        let mut request = request(parts, body);
-        let endpoint = &picked.member.endpoint;
-        let span = record.attempt(
-            endpoint.address,
-            endpoint.workload.as_str(),
-            request.headers_mut(),
-        );
-        let result = attempt(plan, &picked, request).await;
+        let span = record.attempt(&picked.member.place, &mut parts.headers);
+        let result = attempt(plan, &picked, &parts, body).await;
         if let Some(reason) = body.failure() {
             // The client broke off or broke the rules: no endpoint's fault, and nothing to repeat.
             span.failed(reason, false);
@@ -73,38 +57,18 @@ pub(crate) async fn forward(
         record.attempted(is_failure(&outcome), picked.member.upstream.route.is_mtls());
         match &result {
             Ok(forwarded) => {
-                let (status, headers) = (forwarded.response.status(), forwarded.response.headers());
-                span.responded(status, grpc::status(headers), is_retried);
+                let head = &forwarded.parts;
+                span.responded(head.status, grpc::status(&head.headers), is_retried);
             }
             Err(failure) => span.failed(failure.reason(), is_retried),
         }
         let Some(after) = verdict else {
             return result.map_err(Failure::reason);
         };
-        tried.push(picked.member.endpoint.workload.clone());
+        tried.push(picked.member.place.clone());
         drop((result, picked));
         tokio::time::sleep(after).await;
     }
-}
-
-/// The request of one attempt.
-pub(crate) fn request(parts: &Parts, body: &ReplaySource) -> Request<ReplayBody> {
-    let body = body.next_attempt();
-    // For some methods hyper leaves out a body whose length it does not know, unless the fields say it is there.
-    let is_chunked = parts.version == Version::HTTP_11
-        && body.size_hint().exact().is_none()
-        && !parts.headers.contains_key(CONTENT_LENGTH);
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = parts.uri.clone();
-    *request.version_mut() = parts.version;
-    *request.headers_mut() = parts.headers.clone();
-    if is_chunked {
-        request
-            .headers_mut()
-            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    request
 }
 
 /// Why an attempt has no response.
@@ -123,14 +87,10 @@ impl Failure {
     }
 }
 
-fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[WorkloadId]) -> Result<Picked, Reason> {
-    let endpoints = plan
-        .snapshot
-        .endpoints
-        .get(&plan.backend.service)
-        .ok_or(Reason::NoEndpoint)?;
-    let cluster = worker.cluster(plan.backend);
-    cluster
+fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place]) -> Result<Picked, Reason> {
+    let endpoints = plan.lane.endpoints.as_ref().ok_or(Reason::NoEndpoint)?;
+    plan.lane
+        .cluster
         .pick(endpoints, tried, worker.dice(), Instant::now())
         .ok_or(Reason::NoEndpoint)
 }
@@ -138,9 +98,10 @@ fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[WorkloadId]) -> Result<Picked
 async fn attempt(
     plan: &Plan<'_>,
     picked: &Picked,
-    request: Request<ReplayBody>,
+    parts: &Parts,
+    body: &ReplaySource,
 ) -> Result<Forwarded, Failure> {
-    let sending = picked.member.upstream.send(request, plan.spoken);
+    let sending = picked.member.upstream.send(parts, body, plan.spoken);
     let sent = match plan.deadline.attempt(Instant::now()) {
         None => sending.await.map_err(Failure::Send),
         Some(limit) => match timeout_at(limit.at.into(), sending).await {
@@ -149,9 +110,15 @@ async fn attempt(
         },
     };
     match sent {
-        Ok((response, lease)) => {
+        Ok(mut forwarded) => {
             picked.responded(Instant::now());
-            Ok(Forwarded { response, lease })
+            if let Some(bytes) = forwarded.answer.exact() {
+                plan.lane.cluster.answered(bytes);
+            }
+            if matches!(picked.member.place, Place::Outside(_)) {
+                answer::disown(&mut forwarded.parts.headers);
+            }
+            Ok(forwarded)
         }
         Err(failure) => {
             picked.failed(Instant::now());
@@ -162,7 +129,7 @@ async fn attempt(
 
 fn outcome_of(result: &Result<Forwarded, Failure>) -> Outcome {
     match result {
-        Ok(forwarded) => outcome_of_response(forwarded.response.status(), forwarded.response.headers()),
+        Ok(forwarded) => outcome_of_response(forwarded.parts.status, &forwarded.parts.headers),
         Err(Failure::Send(SendFailure::NotSent(reason))) => Outcome::NotSent(*reason),
         Err(Failure::Send(SendFailure::Broken(reason))) => Outcome::Broken(*reason),
         Err(Failure::TimedOut(_)) => Outcome::TimedOut,
@@ -197,9 +164,7 @@ fn judge(
         remaining: plan.deadline.remaining(now),
     };
     match retry::judge(plan.retry, outcome, &attempts, worker.unit_dice()) {
-        Verdict::Retry { after } => worker
-            .budget(plan.destination, now, |budget| budget.try_retry(now))
-            .then_some(after),
+        Verdict::Retry { after } => plan.budget.borrow_mut().try_retry(now).then_some(after),
         Verdict::Deliver => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Binds, accepts, counts, and hands each connection to a worker.
+//! Binds, accepts and counts. The first worker accepts, so that a sidecar, which has one, wakes one thread only.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use crate::connection::{Handover, Role};
+use crate::connection::{Accepted, Role};
 use crate::doorkeeper::Doorkeeper;
 use crate::settings::Limits;
 use crate::stats::Registry;
-use crate::threads::Workers;
+use crate::threads::Seat;
 
 /// Connections that the kernel keeps while they wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -22,7 +21,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound listener that does not accept yet.
 pub(crate) struct Listener {
-    socket: TcpListener,
+    socket: std::net::TcpListener,
     role: Arc<Role>,
     doorkeeper: Arc<Doorkeeper>,
 }
@@ -45,7 +44,7 @@ impl Listener {
             registry.clone(),
         );
         Ok(Self {
-            socket: TcpListener::from_std(socket.into())?,
+            socket: socket.into(),
             role: Arc::new(role),
             doorkeeper,
         })
@@ -55,15 +54,23 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Accepts until the proxy begins to stop.
-    pub(crate) async fn run(self, workers: Workers, draining: CancellationToken) {
+    /// Accepts until the proxy begins to stop, on the worker that this runs on.
+    pub(crate) async fn run(self, here: Seat) {
+        let Ok(socket) = TcpListener::from_std(self.socket) else {
+            return tracing::error!("a listener was lost");
+        };
+        let door = Door {
+            role: self.role,
+            doorkeeper: self.doorkeeper,
+        };
+        let draining = here.worker().shared.draining.clone();
         loop {
             let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
+                accepted = socket.accept() => accepted,
                 () = draining.cancelled() => return,
             };
             match accepted {
-                Ok((stream, client)) => self.take(stream, client, &workers),
+                Ok((stream, client)) => door.take(stream, client, &here),
                 Err(error) => {
                     tracing::warn!(%error, "accepting failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -71,22 +78,27 @@ impl Listener {
             }
         }
     }
+}
 
-    fn take(&self, stream: tokio::net::TcpStream, client: SocketAddr, workers: &Workers) {
+/// What every connection of a listener is given.
+struct Door {
+    role: Arc<Role>,
+    doorkeeper: Arc<Doorkeeper>,
+}
+
+impl Door {
+    fn take(&self, stream: tokio::net::TcpStream, client: SocketAddr, here: &Seat) {
         let Some(permit) = Doorkeeper::admit(&self.doorkeeper, client.ip()) else {
             tracing::debug!(%client, "refused: too many connections");
             return;
         };
         // Fails only on a socket that is already dead; serving it will find that out.
         let _ = stream.set_nodelay(true);
-        match stream.into_std() {
-            Ok(stream) => workers.hand_over(Handover {
-                stream,
-                client,
-                role: self.role.clone(),
-                permit,
-            }),
-            Err(error) => tracing::debug!(%client, %error, "a connection was lost"),
-        }
+        here.seat(Accepted {
+            stream,
+            client,
+            role: self.role.clone(),
+            permit,
+        });
     }
 }

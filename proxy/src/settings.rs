@@ -75,6 +75,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Establishing a connection to an endpoint, TLS included. Default 5 s.
     pub connect_timeout: Duration,
+    /// Names of destinations, as callers write them, that a worker keeps at hand. Default 4,096.
+    pub known_destinations: usize,
     /// How long a first request waits for the control plane to tell about its destination. Default 2 s.
     pub discovery_timeout: Duration,
     /// A pooled upstream connection is not used again after this long unused. Default 60 s.
@@ -87,6 +89,9 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections per listener and source address. Default 10,000.
     pub connections_per_source: usize,
+    /// HTTP/2 connections per endpoint and worker; another one is opened when those that are open take no more
+    /// streams. Default 8.
+    pub http2_connections: usize,
     /// Concurrent HTTP/2 streams per connection. Default 256.
     pub streams_per_connection: u32,
     /// Streams that a peer reset before they were accepted (CVE-2023-44487), then GOAWAY. Default 20.
@@ -117,12 +122,14 @@ impl Default for Limits {
             detect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(3600),
             connect_timeout: Duration::from_secs(5),
+            known_destinations: 4096,
             discovery_timeout: Duration::from_secs(2),
             pool_idle_timeout: Duration::from_secs(60),
             pool_idle_connections: 256,
             replay_bytes: 64 * 1024,
             connections: 50_000,
             connections_per_source: 10_000,
+            http2_connections: 8,
             streams_per_connection: 256,
             pending_resets: 20,
             error_resets: 64,

@@ -18,7 +18,7 @@ use crate::identity::{AddressError, IdentityError, IdentityKeeper, IdentitySetti
 use crate::listener::Listener;
 use crate::settings::{LocalPort, Settings};
 use crate::stats::{CertificateStats, Registry, Stats};
-use crate::threads::Workers;
+use crate::threads;
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP};
 use crate::worker::Shared;
 
@@ -290,8 +290,8 @@ impl Parts {
 
     fn start(self) -> Result<(Started, Vec<thread::JoinHandle<()>>), ProxyError> {
         let shared = self.shared;
-        let (workers, threads) =
-            Workers::start(&shared, shared.settings.workers).map_err(ProxyError::Thread)?;
+        let threads =
+            threads::start(&shared, shared.settings.workers, self.listeners).map_err(ProxyError::Thread)?;
         let stats = stats_of(&shared, &self.keeper, &self.telemetry);
         let admin = Admin::new(
             shared.settings.workload_id.to_string(),
@@ -302,9 +302,6 @@ impl Parts {
         );
         for (listener, pages) in self.pages {
             tokio::task::spawn_local(admin::serve(listener, pages, admin.clone()));
-        }
-        for listener in self.listeners {
-            tokio::task::spawn_local(listener.run(workers.clone(), shared.draining.clone()));
         }
         let apps = shared.settings.app.iter().map(|app| app.address).collect();
         let readiness = AppReadiness::new(apps, shared.config.clone(), ReadinessSettings::default());

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectiona
 
 use crate::config::Learned;
 use crate::downstream::Downstream;
-use crate::upstream::Leg;
+use crate::leg::Leg;
 use crate::worker::Worker;
 
 /// How often another endpoint is tried when a connection cannot be opened.
@@ -115,9 +115,22 @@ async fn open(worker: &Worker, service: &ServicePort) -> Result<Leg, Reason> {
             Err(reason) => last = reason,
         }
         picked.failed(Instant::now());
-        tried.push(picked.member.endpoint.workload.clone());
+        tried.push(picked.member.place.clone());
     }
     Err(last)
+}
+
+/// As [`tunnel`], for two connections from each of which something was already read.
+pub(crate) async fn tunnel_with(
+    (mut client, from_client): (Leg, BytesMut),
+    (mut upstream, from_upstream): (Leg, BytesMut),
+    idle: Duration,
+) {
+    let sent = tokio::try_join!(upstream.write_all(&from_client), client.write_all(&from_upstream));
+    match sent {
+        Ok(_) => tunnel(client, upstream, idle).await,
+        Err(error) => tracing::debug!(%error, "a tunnel broke"),
+    }
 }
 
 /// Copies both ways until both sides have ended, or no byte moved for `idle`.

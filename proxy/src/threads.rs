@@ -7,92 +7,141 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::connection::{self, Handover};
+use crate::connection::{self, Accepted};
+use crate::listener::Listener;
 use crate::worker::{Shared, Worker};
 
-/// How often a worker looks for connections that were not used for a while.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
+/// How often a worker looks for connections that were not used for a while, at least and at most.
+const SWEEP_INTERVAL: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(15)];
 /// Connections handed to a worker that it has not taken up yet.
 const HANDOVER_QUEUE: usize = 1024;
 
-/// The other threads' side of all workers: hands each new connection to the least loaded one.
-#[derive(Clone)]
-pub(crate) struct Workers {
-    queues: Arc<Vec<WorkerQueue>>,
-}
+type Handover = Accepted<std::net::TcpStream>;
+
+/// All workers as each of them sees them.
+type Queues = Arc<[WorkerQueue]>;
 
 struct WorkerQueue {
     send: mpsc::Sender<Handover>,
-    open: Arc<AtomicUsize>,
+    /// Connections that it serves.
+    open: AtomicUsize,
 }
 
-impl Workers {
-    /// Starts `count` threads. Each ends when `draining` is cancelled and its connections have ended, or the
-    /// drain timeout is over.
-    pub(crate) fn start(
-        shared: &Arc<Shared>,
-        count: usize,
-    ) -> std::io::Result<(Self, Vec<std::thread::JoinHandle<()>>)> {
-        let mut queues = Vec::new();
-        let mut threads = Vec::new();
-        for index in 0..count.max(1) {
-            let (send, receive) = mpsc::channel(HANDOVER_QUEUE);
-            let open = Arc::new(AtomicUsize::new(0));
-            let (shared, counter) = (shared.clone(), open.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            let thread = std::thread::Builder::new()
-                .name(format!("weft-worker-{index}"))
-                .spawn(move || run(&runtime, shared, receive, counter))?;
-            queues.push(WorkerQueue { send, open });
-            threads.push(thread);
-        }
-        Ok((
-            Self {
-                queues: Arc::new(queues),
-            },
-            threads,
-        ))
+/// Starts `count` threads, the first of which accepts. Each ends when the proxy drains and its connections have
+/// ended, or the drain timeout is over.
+pub(crate) fn start(
+    shared: &Arc<Shared>,
+    count: usize,
+    listeners: Vec<Listener>,
+) -> std::io::Result<Vec<std::thread::JoinHandle<()>>> {
+    let queue = |_| {
+        let (send, receive) = mpsc::channel(HANDOVER_QUEUE);
+        let open = AtomicUsize::new(0);
+        (WorkerQueue { send, open }, receive)
+    };
+    let (queues, receivers): (Vec<_>, Vec<_>) = (0..count.max(1)).map(queue).unzip();
+    let queues: Queues = queues.into();
+    let mut listeners = Some(listeners);
+    let mut threads = Vec::new();
+    for (index, receive) in receivers.into_iter().enumerate() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (shared, queues) = (shared.clone(), queues.clone());
+        let listeners = listeners.take().unwrap_or_default();
+        let thread = std::thread::Builder::new()
+            .name(format!("weft-worker-{index}"))
+            .spawn(move || run(&runtime, shared, (queues, index), receive, listeners))?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+/// One worker among all.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    worker: Rc<Worker>,
+    queues: Queues,
+    index: usize,
+}
+
+impl Seat {
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
     }
 
-    /// Hands a connection to the worker with the fewest open ones; closes it where every queue is full.
-    pub(crate) fn hand_over(&self, connection: Handover) {
+    /// Gives a connection to the worker with the fewest open ones; closes it where that has no time.
+    pub(crate) fn seat(&self, accepted: Accepted) {
         let least = self
             .queues
             .iter()
-            .min_by_key(|queue| queue.open.load(Ordering::Relaxed));
-        if let Some(queue) = least {
-            queue.open.fetch_add(1, Ordering::Relaxed);
-            if queue.send.try_send(connection).is_err() {
-                queue.open.fetch_sub(1, Ordering::Relaxed);
-                tracing::warn!("a connection was closed: its worker has no time");
-            }
+            .enumerate()
+            .min_by_key(|(index, queue)| (queue.open.load(Ordering::Relaxed), *index != self.index));
+        let Some((index, queue)) = least else { return };
+        queue.open.fetch_add(1, Ordering::Relaxed);
+        if index == self.index {
+            return self.serve(accepted);
+        }
+        let sent = accepted.leave().map(|connection| queue.send.try_send(connection));
+        if !matches!(sent, Some(Ok(()))) {
+            queue.open.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!("a connection was closed: its worker has no time");
         }
     }
+
+    /// Serves a connection that is counted already.
+    fn serve(&self, accepted: Accepted) {
+        let (worker, here) = (self.worker.clone(), self.clone());
+        self.worker.tasks.spawn_local(async move {
+            connection::serve(worker, accepted).await;
+            here.gone();
+        });
+    }
+
+    fn gone(&self) {
+        if let Some(queue) = self.queues.get(self.index) {
+            queue.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Often enough for the idle timeout to be kept to an eighth.
+fn sweep_interval(idle_timeout: Duration) -> Duration {
+    let [least, most] = SWEEP_INTERVAL;
+    (idle_timeout / 8).clamp(least, most)
 }
 
 fn run(
     runtime: &tokio::runtime::Runtime,
     shared: Arc<Shared>,
-    mut connections: mpsc::Receiver<Handover>,
-    open: Arc<AtomicUsize>,
+    (queues, index): (Queues, usize),
+    mut handed_over: mpsc::Receiver<Handover>,
+    listeners: Vec<Listener>,
 ) {
     let local = tokio::task::LocalSet::new();
     local.block_on(runtime, async move {
         let worker = Worker::new(shared);
+        let here = Seat {
+            worker: worker.clone(),
+            queues,
+            index,
+        };
+        for listener in listeners {
+            tokio::task::spawn_local(listener.run(here.clone()));
+        }
         let draining = worker.shared.draining.clone();
-        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        let mut sweep = tokio::time::interval(sweep_interval(worker.limits.idle_timeout));
         loop {
             tokio::select! {
-                accepted = connections.recv() => match accepted {
-                    Some(accepted) => serve(&worker, accepted, open.clone()),
-                    None => break,
+                Some(connection) = handed_over.recv() => match connection.arrive() {
+                    Some(accepted) => here.serve(accepted),
+                    None => here.gone(),
                 },
                 _ = sweep.tick() => worker.sweep(),
                 () = draining.cancelled() => break,
             }
         }
+        worker.connections.close();
         worker.tasks.close();
         if tokio::time::timeout(worker.limits.drain_timeout, worker.tasks.wait())
             .await
@@ -103,13 +152,5 @@ fn run(
                 "connections were cut off at the end of the drain timeout"
             );
         }
-    });
-}
-
-fn serve(worker: &Rc<Worker>, accepted: Handover, open: Arc<AtomicUsize>) {
-    let (tasks, worker) = (worker.tasks.clone(), worker.clone());
-    tasks.spawn_local(async move {
-        connection::serve(worker, accepted).await;
-        open.fetch_sub(1, Ordering::Relaxed);
     });
 }

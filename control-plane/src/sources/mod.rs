@@ -1,11 +1,12 @@
 //! The YAML door: text becomes validated objects, or a list of what is wrong, each with its line and column.
 //!
 //! A file is split into documents, each read as a tree that remembers places (`build`), checked against the
-//! Kubernetes type of its kind (`typed`), and then against what the mesh understands (`service`, `route`).
+//! Kubernetes type of its kind (`typed`), and then against what the mesh understands (`service`, `endpoint_slice`, `route`).
 
 mod build;
 mod check;
 mod diagnostic;
+mod endpoint_slice;
 mod folder;
 mod grpc_route;
 mod http_route;
@@ -29,7 +30,10 @@ use self::tree::{Node, Place};
 pub use build::{MAX_DEPTH, MAX_EXPANDED_BYTES, MAX_NODES};
 pub use diagnostic::Diagnostic;
 pub use folder::{DEBOUNCE, MAX_FILES, MAX_FOLDER_BYTES, WatchError, Watcher, read_folder};
-pub use object::{BackendRef, DEFAULT_NAMESPACE, Kind, Object, ObjectKey, ParentRef, RouteObject, RouteRule};
+pub use object::{
+    BackendRef, DEFAULT_NAMESPACE, EndpointSlice, Kind, Object, ObjectKey, ParentRef, RouteObject, RouteRule,
+    SliceEndpoint, SlicePort,
+};
 
 /// Largest text of one file, in bytes.
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
@@ -133,6 +137,10 @@ fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
         Kind::Service => {
             let service = typed::read(root, faults)?;
             check::all(root, faults, |at| service::service(at, service)).map(Object::Service)
+        }
+        Kind::EndpointSlice => {
+            let slice = typed::read(root, faults)?;
+            check::all(root, faults, |at| endpoint_slice::slice(at, slice)).map(Object::EndpointSlice)
         }
         Kind::HttpRoute => {
             let route = typed::read(root, faults)?;

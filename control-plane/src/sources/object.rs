@@ -1,12 +1,13 @@
 //! Configuration objects as the store keeps them: validated one by one, not yet checked against each other.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use model::filter::Filter;
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::RequestMatch;
-use model::service::Service;
+use model::service::{AppProtocol, Service};
 use model::{FieldError, Label, ServiceName, ServicePort};
 
 /// The namespace of an object that names none.
@@ -18,10 +19,16 @@ pub enum Kind {
     HttpRoute,
     GrpcRoute,
     Service,
+    EndpointSlice,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::HttpRoute, Self::GrpcRoute, Self::Service];
+    pub const ALL: [Self; 4] = [
+        Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::Service,
+        Self::EndpointSlice,
+    ];
 
     /// The kind as YAML writes it.
     pub fn as_str(self) -> &'static str {
@@ -29,6 +36,7 @@ impl Kind {
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
             Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
         }
     }
 
@@ -37,6 +45,7 @@ impl Kind {
         match self {
             Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io/v1",
             Self::Service => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
         }
     }
 }
@@ -96,6 +105,7 @@ impl FromStr for ObjectKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
     Service(Service),
+    EndpointSlice(EndpointSlice),
     Route(RouteObject),
 }
 
@@ -107,9 +117,37 @@ impl Object {
                 namespace: service.name.namespace.clone(),
                 name: service.name.name.clone(),
             },
+            Self::EndpointSlice(slice) => slice.key.clone(),
             Self::Route(route) => route.key.clone(),
         }
     }
+}
+
+/// Addresses that serve a Service of the same namespace and that the mesh does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSlice {
+    pub key: ObjectKey,
+    /// It may not exist, and uses slices only if it has no selector.
+    pub service: ServiceName,
+    /// Never empty; each name once.
+    pub ports: Vec<SlicePort>,
+    pub endpoints: Vec<SliceEndpoint>,
+}
+
+/// A port that every endpoint of a slice has. It serves the Service's port of the same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlicePort {
+    pub name: Option<String>,
+    pub number: u16,
+    /// What the slice says; what counts is what the Service says.
+    pub protocol: Option<AppProtocol>,
+}
+
+/// One address of a slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    pub address: IpAddr,
+    pub ready: bool,
 }
 
 /// An HTTPRoute or a GRPCRoute: which services it is for, and what becomes of their requests.

@@ -325,7 +325,8 @@ impl Proxy {
                     }
                 });
             let ids = ids.map(|set| {
-                set.iter()
+                set.workloads()
+                    .iter()
                     .map(|endpoint| endpoint.workload.to_string())
                     .collect::<Vec<_>>()
             });

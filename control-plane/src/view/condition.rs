@@ -2,7 +2,8 @@
 
 use super::MeshState;
 use super::attach::{Objection, attached_ports, resolve};
-use crate::sources::{Object, ObjectKey, RouteObject};
+use super::outside::{matched, used};
+use crate::sources::{EndpointSlice, Object, ObjectKey, RouteObject};
 
 /// One status condition (Kubernetes `metav1.Condition`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,17 +11,19 @@ pub struct Condition {
     /// `Accepted` or `ResolvedRefs`.
     pub type_: &'static str,
     pub status: bool,
-    /// One word, as Gateway API spells it.
+    /// One word, as Gateway API spells it where it has one.
     pub reason: &'static str,
     /// Sentences for people; may be empty.
     pub message: String,
 }
 
 /// The conditions of an object. A route has one of each type for all its parents together: true only if it is
-/// true for each of them. Services, and objects that do not exist, have none.
+/// true for each of them. An EndpointSlice is accepted where its Service uses slices, and resolved where each of its
+/// ports is one of the Service's. Services, and objects that do not exist, have none.
 pub fn conditions(state: &MeshState, key: &ObjectKey) -> Vec<Condition> {
     match state.objects.get(key).map(|stored| &stored.object) {
         Some(Object::Route(route)) => vec![accepted(state, route), resolved(state, route)],
+        Some(Object::EndpointSlice(slice)) => of_slice(state, slice),
         Some(Object::Service(_)) | None => Vec::new(),
     }
 }
@@ -55,6 +58,21 @@ fn resolved(state: &MeshState, route: &RouteObject) -> Condition {
         "ResolvedRefs",
         checked.filter_map(Result::err).collect(),
     )
+}
+
+fn of_slice(state: &MeshState, slice: &EndpointSlice) -> Vec<Condition> {
+    let unmatched = slice
+        .ports
+        .iter()
+        .filter_map(|port| matched(state, slice, port).err());
+    vec![
+        condition(
+            "Accepted",
+            "Accepted",
+            used(state, slice).err().into_iter().collect(),
+        ),
+        condition("ResolvedRefs", "ResolvedRefs", unmatched.collect()),
+    ]
 }
 
 /// False with the first objection's reason and all their sentences, each once; else true.

@@ -3,6 +3,7 @@
 mod attach;
 mod condition;
 mod destination;
+mod outside;
 mod workload;
 
 #[cfg(test)]
@@ -14,7 +15,7 @@ use model::service::Service;
 use model::workload::Workload;
 use model::{Generation, Label, Resource, ResourceName, ServiceName, WorkloadId};
 
-use crate::sources::{Kind, Object, ObjectKey, RouteObject};
+use crate::sources::{EndpointSlice, Kind, Object, ObjectKey, RouteObject};
 
 pub use condition::{Condition, conditions};
 pub use destination::destination;
@@ -56,7 +57,16 @@ impl MeshState {
         self.objects_in(Kind::Service, namespace)
             .filter_map(|stored| match &stored.object {
                 Object::Service(service) => Some(service),
-                Object::Route(_) => None,
+                Object::EndpointSlice(_) | Object::Route(_) => None,
+            })
+    }
+
+    /// All EndpointSlices of a namespace, by name.
+    fn slices_in<'a>(&'a self, namespace: &'a Label) -> impl Iterator<Item = &'a EndpointSlice> {
+        self.objects_in(Kind::EndpointSlice, namespace)
+            .filter_map(|stored| match &stored.object {
+                Object::EndpointSlice(slice) => Some(slice),
+                Object::Service(_) | Object::Route(_) => None,
             })
     }
 
@@ -66,7 +76,7 @@ impl MeshState {
             .objects_in(kind, namespace)
             .filter_map(|stored| match &stored.object {
                 Object::Route(route) => Some((stored.created, route)),
-                Object::Service(_) => None,
+                Object::Service(_) | Object::EndpointSlice(_) => None,
             })
             .collect();
         aged.sort_by(|(one, a), (other, b)| one.cmp(other).then_with(|| a.key.cmp(&b.key)));

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::endpoint::OutsidePort;
 use model::workload::{AppPort, Workload};
-use model::{AppProtocol, Destination, Labels, Resource, ResourceName, ServiceName, WorkloadId};
+use model::{AppProtocol, Destination, Endpoints, Labels, Resource, ResourceName, ServiceName, WorkloadId};
 
 use super::*;
 use crate::sources::parse_documents;
@@ -275,12 +276,16 @@ fn endpoints_are_ready_selected_workloads_of_the_namespace_that_serve_a_port() {
     let set = endpoints(&state, &name("shop/cart"));
     let ids: Vec<&str> = set
         .endpoints
+        .workloads()
         .iter()
         .map(|endpoint| endpoint.workload.as_str())
         .collect();
     assert_eq!(ids, ["cart-1", "cart-2"]);
-    assert_eq!(set.endpoints[1].labels.get("version"), Some("v2"));
-    assert!(endpoints(&state, &name("shop/gone")).endpoints.is_empty());
+    assert_eq!(set.endpoints.workloads()[1].labels.get("version"), Some("v2"));
+    assert_eq!(
+        endpoints(&state, &name("shop/gone")).endpoints,
+        Endpoints::Mesh(Vec::new())
+    );
 }
 
 #[test]
@@ -361,5 +366,153 @@ fn a_workload_is_told_of_what_it_asked_for_and_what_that_leads_to() {
     );
     assert_eq!(told[&ResourceName::Destination(name("shop/gone"))], None);
     let v2 = &told[&ResourceName::Endpoints(name("shop/cart-v2"))];
-    assert!(matches!(v2, Some(Resource::Endpoints(set)) if set.endpoints.len() == 1));
+    assert!(matches!(v2, Some(Resource::Endpoints(set)) if set.endpoints.workloads().len() == 1));
+}
+
+/// A Service without a selector.
+fn outside_service(name: &str, ports: &str) -> String {
+    let (namespace, name) = name.split_once('/').expect("namespace/name");
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec: {{ports: {ports}}}\n"
+    )
+}
+
+fn slice(name: &str, service: &str, ports: &str, addresses: &[&str]) -> String {
+    let (namespace, name) = name.split_once('/').expect("namespace/name");
+    let endpoints: String = addresses
+        .iter()
+        .map(|address| format!("  - {{addresses: [{address}]}}\n"))
+        .collect();
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, namespace: {namespace}, \
+         labels: {{kubernetes.io/service-name: {service}}}}}\naddressType: IPv4\nports: {ports}\nendpoints:\n{endpoints}"
+    )
+}
+
+#[test]
+fn a_service_without_a_selector_has_the_endpoints_of_all_its_slices_by_the_name_of_their_port() {
+    let ports = "[{name: web, port: 80, targetPort: 1, appProtocol: http}, {name: sql, port: 5432, appProtocol: tcp}]";
+    let mut state = mesh(&[
+        &outside_service("shop/db", ports),
+        &slice(
+            "shop/db-1",
+            "db",
+            "[{name: web, port: 8080}]",
+            &["10.0.0.2", "10.0.0.1"],
+        ),
+        &slice(
+            "shop/db-2",
+            "db",
+            "[{name: sql, port: 15432}, {name: web, port: 8081}]",
+            &["10.0.0.1"],
+        ),
+        // The same once more, and what is not the Service's.
+        &slice("shop/db-3", "db", "[{name: web, port: 8080}]", &["10.0.0.1"]),
+        &slice(
+            "shop/db-4",
+            "db",
+            "[{port: 1}, {name: other, port: 2}]",
+            &["10.0.0.9"],
+        ),
+        &slice("shop/pay-1", "pay", "[{name: web, port: 8080}]", &["10.0.0.9"]),
+        &slice("other/db-1", "db", "[{name: web, port: 8080}]", &["10.0.0.9"]),
+    ]);
+    // An empty selector selects nobody, whatever a workload's labels are.
+    add(&mut state, "db-1", "shop", &[("app", "db")], &[("", 8080)]);
+    let outside = |protocol, addresses: &[&str]| OutsidePort {
+        protocol,
+        addresses: addresses.iter().map(|a| a.parse().expect("an address")).collect(),
+    };
+    let web = &["10.0.0.1:8080", "10.0.0.1:8081", "10.0.0.2:8080"];
+    let expected = BTreeMap::from([
+        (80, outside(AppProtocol::Http, web)),
+        (5432, outside(AppProtocol::Tcp, &["10.0.0.1:15432"])),
+    ]);
+    assert_eq!(
+        endpoints(&state, &name("shop/db")).endpoints,
+        Endpoints::Outside(expected)
+    );
+}
+
+#[test]
+fn an_unnamed_port_is_served_by_an_unnamed_port_and_what_is_not_ready_is_left_out() {
+    let state = mesh(&[
+        &outside_service("shop/db", "[{port: 80}]"),
+        &slice("shop/db-1", "db", "[{port: 8080}]", &["10.0.0.1"]),
+        &slice("shop/db-2", "db", "[{port: 8080}]", &["10.0.0.2"])
+            .replace("]}", "], conditions: {ready: false}}"),
+    ]);
+    let told = endpoints(&state, &name("shop/db")).endpoints;
+    let port = told.outside(80).expect("a port of the Service");
+    let addresses: Vec<String> = port.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (addresses, port.protocol),
+        (vec!["10.0.0.1:8080".to_owned()], AppProtocol::Detect)
+    );
+}
+
+#[test]
+fn a_service_with_a_selector_is_its_workloads_whatever_slices_say() {
+    let mut state = mesh(&[
+        &service("shop/cart", HTTP),
+        &slice("shop/cart-1", "cart", "[{port: 8080}]", &["10.0.0.9"]),
+    ]);
+    let set = endpoints(&state, &name("shop/cart")).endpoints;
+    assert_eq!(
+        set,
+        Endpoints::Mesh(Vec::new()),
+        "no workload, and nothing instead"
+    );
+    add(&mut state, "cart-1", "shop", &[("app", "cart")], &[("", 8080)]);
+    let set = endpoints(&state, &name("shop/cart")).endpoints;
+    assert!(set.workloads().len() == 1 && set.outside(80).is_none());
+    assert_eq!(
+        conditions_of(&state, "EndpointSlice/shop/cart-1"),
+        [
+            "Accepted false ServiceHasSelector: Service shop/cart has a selector: its endpoints are the workloads \
+             that it selects, and nothing of the slice is used",
+            "ResolvedRefs true ResolvedRefs: ",
+        ]
+    );
+}
+
+#[test]
+fn a_slice_says_what_of_it_is_of_use() {
+    let service = outside_service(
+        "shop/db",
+        "[{name: web, port: 80}, {name: sql, port: 5432, appProtocol: tcp}]",
+    );
+    let table = [
+        (
+            "db",
+            "[{name: web, port: 1, appProtocol: http}, {name: sql, port: 2}]",
+            ["Accepted true Accepted: ", "ResolvedRefs true ResolvedRefs: "],
+        ),
+        (
+            "gone",
+            "[{port: 1}]",
+            [
+                "Accepted false ServiceNotFound: Service shop/gone does not exist",
+                "ResolvedRefs true ResolvedRefs: ",
+            ],
+        ),
+        (
+            "db",
+            "[{port: 1}, {name: www, port: 1}, {name: sql, port: 2, appProtocol: http}]",
+            [
+                "Accepted true Accepted: ",
+                "ResolvedRefs false PortNotFound: Service shop/db has no port without a name; Service shop/db has no \
+                 port \"www\"; the port \"sql\" has another appProtocol in Service shop/db, which is the one that counts",
+            ],
+        ),
+    ];
+    for (of, ports, expected) in table {
+        let state = mesh(&[&service, &slice("shop/one", of, ports, &["10.0.0.1"])]);
+        assert_eq!(
+            conditions_of(&state, "EndpointSlice/shop/one"),
+            expected,
+            "{ports}"
+        );
+    }
 }

@@ -1,24 +1,31 @@
-//! Which workloads serve a Service, and which Services a workload serves.
+//! Who serves a Service, and which Services a workload serves.
 
 use std::sync::Arc;
 
 use model::service::Service;
 use model::snapshot::{Inbound, ServedPort};
 use model::workload::Workload;
-use model::{Endpoint, EndpointSet, ServiceName, WorkloadId};
+use model::{Endpoint, EndpointSet, Endpoints, ServiceName, WorkloadId};
 
 use super::MeshState;
+use super::outside::outside_ports;
 
 /// The workloads that serve a Service now: ready, in its namespace, selected by it, and with an application
-/// behind at least one of its ports. Empty for a Service that does not exist.
+/// behind at least one of its ports. For a Service without a selector what its EndpointSlices list, as Kubernetes has
+/// it. Empty for a Service that does not exist.
 pub fn endpoints(state: &MeshState, name: &ServiceName) -> EndpointSet {
-    let endpoints = state.service(name).map_or_else(Vec::new, |service| {
+    let workloads = |service: &Service| {
         let serving = state
             .workloads
             .values()
             .filter(|workload| workload.ready && serves(workload, service));
         serving.map(|workload| Arc::new(endpoint(workload))).collect()
-    });
+    };
+    let endpoints = match state.service(name) {
+        Some(service) if service.selector.is_empty() => Endpoints::Outside(outside_ports(state, service)),
+        Some(service) => Endpoints::Mesh(workloads(service)),
+        None => Endpoints::Mesh(Vec::new()),
+    };
     EndpointSet {
         service: name.clone(),
         endpoints,

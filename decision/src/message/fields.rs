@@ -51,6 +51,26 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// What a head's `Connection` fields say of the connection itself (RFC 9112 section 9.3).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConnectionOptions {
+    pub close: bool,
+    pub keep_alive: bool,
+}
+
+/// Reads `Connection` of an accepted head.
+pub fn connection_options(headers: &HeaderMap) -> ConnectionOptions {
+    let mut framing = Framing::default();
+    for value in headers.get_all(header::CONNECTION) {
+        // A head with any other value was not accepted.
+        let _ = framing.connection(value.as_bytes());
+    }
+    ConnectionOptions {
+        close: framing.close,
+        keep_alive: framing.keep_alive,
+    }
+}
+
 /// The switch of protocols that an HTTP/1.1 head asks for or agrees to: `Connection` names `upgrade`, and
 /// `Upgrade` holds exactly one protocol, which the proxy knows.
 pub fn upgrade_protocol(version: Version, headers: &HeaderMap) -> Option<Upgrade> {

@@ -22,6 +22,10 @@ use model::route::{PathMatch, RequestMatch, Rule};
 
 use super::{first_of_each_name, grpc};
 
+mod table;
+
+pub use table::RouteTable;
+
 /// What rules look at in a request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestView<'a> {
@@ -33,7 +37,8 @@ pub struct RequestView<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// The rule that governs this request; `None` where none matches.
+/// The rule that governs this request; `None` where none matches. Looks at every rule: [`RouteTable`] gives the same
+/// answer for many requests.
 pub fn choose<'r>(rules: &'r [Rule], request: &RequestView<'_>) -> Option<&'r Rule> {
     let is_grpc = grpc::is_grpc(request.headers);
     let mut best: Option<(Summary, &Rule)> = None;
@@ -42,7 +47,9 @@ pub fn choose<'r>(rules: &'r [Rule], request: &RequestView<'_>) -> Option<&'r Ru
             // Compared before it is tried: a match that could not win costs nothing more. Only a strictly
             // greater one wins, so that of equals the first stays.
             let summary = Summary::of(wanted);
-            if best.as_ref().is_none_or(|(greatest, _)| summary > *greatest) && fits(wanted, request, is_grpc)
+            if best.as_ref().is_none_or(|(greatest, _)| summary > *greatest)
+                && path_fits(&wanted.path, request.path)
+                && fits_beside_path(wanted, request, is_grpc)
             {
                 best = Some((summary, rule));
             }
@@ -120,13 +127,13 @@ fn grpc_path_lengths(path: &PathMatch) -> (usize, usize) {
     }
 }
 
-fn fits(wanted: &RequestMatch, request: &RequestView<'_>, is_grpc: bool) -> bool {
+/// Whether everything fits but perhaps the path.
+fn fits_beside_path(wanted: &RequestMatch, request: &RequestView<'_>, is_grpc: bool) -> bool {
     (is_grpc || !wanted.grpc_only)
         && wanted
             .method
             .as_ref()
             .is_none_or(|method| method == request.method)
-        && path_fits(&wanted.path, request.path)
         && first_of_each_name(&wanted.headers).all(|(name, pattern)| {
             field_value(request.headers, name).is_some_and(|value| pattern.is_match(&value))
         })

@@ -92,6 +92,7 @@ fn endpoints(name: &str) -> v1::VersionedResource {
     let content = v1::EndpointSet {
         service: name.to_owned(),
         endpoints: vec![endpoint],
+        outside: None,
     };
     versioned(
         &format!("endpoints/{name}"),

@@ -252,7 +252,8 @@ mod tests {
             })),
             service().prop_map(|service| v1::resource::Resource::Endpoints(v1::EndpointSet {
                 service,
-                endpoints: Vec::new()
+                endpoints: Vec::new(),
+                outside: None,
             })),
         ];
         let resource = (name(), "[0-9]{0,2}|.{0,80}", proptest::option::of(content)).prop_map(
@@ -289,6 +290,7 @@ mod tests {
                 let set = v1::EndpointSet {
                     service,
                     endpoints: Vec::new(),
+                    outside: None,
                 };
                 let resource = Some(v1::Resource {
                     resource: Some(v1::resource::Resource::Endpoints(set)),

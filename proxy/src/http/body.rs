@@ -1,19 +1,173 @@
-//! The body of a response on its way to the client: passed through, watched to its end, and then recorded.
+//! The bodies of one request and of its answer, wherever they come from.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use decision::Reason;
-use decision::message::fields::response_trailers_allowed;
+use decision::message::fields::{response_trailers_allowed, trailers_allowed};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::activity::Busy;
-use super::guard::{Refused, refusal_in};
+use super::http1::{Arrival, ClientWire, ReadFailure, client, server};
+use super::http2;
+use crate::leg::Leg;
 use crate::telemetry::Record;
 use crate::upstream::Lease;
+
+/// What travels as an error where a body breaks off.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.detail())]
+pub(crate) struct Broken(pub(crate) Reason);
+
+/// A request's body, as it comes from the client.
+pub(crate) enum RequestBody {
+    Empty,
+    Http1 {
+        wire: ClientWire,
+        /// Bytes still to come, where the head said how many.
+        left: Option<u64>,
+        /// The client waits to be told that the body is wanted.
+        expects: bool,
+        ended: bool,
+    },
+    Http2(http2::Incoming),
+}
+
+impl RequestBody {
+    /// A body that follows its head on `wire`.
+    pub(crate) fn http1(wire: ClientWire, length: Option<u64>, expects: bool) -> Self {
+        Self::Http1 {
+            wire,
+            left: length,
+            expects,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1 { ended, .. } => *ended,
+            Self::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    /// How much is still to come, where that is known.
+    pub(crate) fn exact(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Http1 { left, .. } => *left,
+            Self::Http2(incoming) => incoming.exact(),
+        }
+    }
+
+    /// The next frame; trailers that may not be passed on are refused.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
+        let frame = match self {
+            Self::Empty => None,
+            Self::Http2(incoming) => {
+                let frame = ready!(incoming.poll_frame(cx));
+                frame.map(|frame| frame.map_err(|_| Reason::RequestAborted))
+            }
+            Self::Http1 { ended: true, .. } => None,
+            Self::Http1 {
+                wire,
+                left,
+                expects,
+                ended,
+            } => {
+                if std::mem::take(expects) {
+                    server::say_continue(wire, cx);
+                }
+                let arrival = ready!(wire.borrow_mut().poll_arrival(cx));
+                *ended = wire.borrow().between_messages() || !matches!(arrival, Ok(Arrival::Data(_)));
+                if let (Some(left), Ok(Arrival::Data(data))) = (left, &arrival) {
+                    *left = left.saturating_sub(data.len() as u64);
+                }
+                frame_of(arrival)
+            }
+        };
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => match frame.trailers_ref().map(trailers_allowed) {
+                Some(Err(reason)) => Some(Err(reason)),
+                _ => Some(Ok(frame)),
+            },
+            other => other,
+        })
+    }
+}
+
+fn frame_of(arrival: Result<Arrival, ReadFailure>) -> Option<Result<Frame<Bytes>, Reason>> {
+    match arrival {
+        Ok(Arrival::Data(data)) => Some(Ok(Frame::data(data))),
+        Ok(Arrival::Trailers(section)) => {
+            let trailers = super::http1::trailers(&section)?;
+            (!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers)))
+        }
+        Ok(Arrival::Closed) | Err(ReadFailure::Io(_)) => Some(Err(Reason::RequestAborted)),
+        Ok(Arrival::Head { .. }) => Some(Err(Reason::Internal)),
+        Err(ReadFailure::Refused(reason)) => Some(Err(reason)),
+    }
+}
+
+/// An upstream's answer behind its head.
+pub(crate) enum Answer {
+    Http1 {
+        exchange: client::Exchange,
+        lease: Lease,
+    },
+    Http2(http2::client::Exchange),
+    /// It goes on in another protocol.
+    Switched(Leg, BytesMut),
+}
+
+impl Answer {
+    /// How much is still to come, where that is known.
+    pub(crate) fn exact(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1 { exchange, .. } => exchange.is_ended(),
+            Self::Http2(exchange) => exchange.is_ended(),
+            Self::Switched(..) => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1 { exchange, .. } => exchange.size_hint(),
+            Self::Http2(exchange) => exchange.size_hint(),
+            Self::Switched(..) => SizeHint::with_exact(0),
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
+        match self {
+            Self::Http1 { exchange, .. } => exchange.poll_frame(cx),
+            Self::Http2(exchange) => exchange.poll_frame(cx),
+            Self::Switched(..) => Poll::Ready(None),
+        }
+    }
+
+    /// Sends on what is left of the request.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Self::Http1 { exchange, .. } => exchange.drive(cx),
+            Self::Http2(exchange) => exchange.drive(cx),
+            Self::Switched(..) => {}
+        }
+    }
+
+    /// To be called when the body was read to its end: its connection may be used again.
+    fn give_back(self) {
+        if let Self::Http1 { exchange, lease } = self {
+            lease.give_back(exchange);
+        }
+    }
+}
 
 /// What a client gets: an upstream's body, or a few bytes of the proxy's own.
 pub(crate) enum ResponseBody {
@@ -27,14 +181,11 @@ pub(crate) enum ResponseBody {
 
 /// An upstream's body, with what has to be done at its end.
 pub(crate) struct Passing {
-    incoming: Incoming,
+    /// Let go of at the body's end.
+    answer: Option<Answer>,
     record: Record,
-    /// Given back to the pool at the body's end; dropped, and its connection closed, if it does not get there.
-    lease: Option<Lease>,
     /// When the request's whole time is up.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// The client's connection is not idle before the end.
-    busy: Option<Busy>,
 }
 
 impl ResponseBody {
@@ -48,54 +199,63 @@ impl ResponseBody {
     }
 
     /// An upstream's body. One that has no bytes is finished at once.
-    pub(crate) fn passing(mut passing: Passing) -> Self {
-        if passing.incoming.is_end_stream() {
+    pub(crate) fn passing(answer: Answer, record: Record, deadline: Option<Pin<Box<Sleep>>>) -> Self {
+        let mut passing = Passing {
+            answer: Some(answer),
+            record,
+            deadline,
+        };
+        if passing.is_end_stream() {
             passing.finish(None);
         }
         Self::Upstream(Box::new(passing))
     }
 
-    /// Holds `busy` until the body has ended.
-    pub(crate) fn keep(&mut self, busy: Busy) {
+    /// The upstream's connection, where this answers an upgrade that it agreed to.
+    pub(crate) fn take_switched(&mut self) -> Option<(Leg, BytesMut)> {
+        let Self::Upstream(passing) = self else {
+            return None;
+        };
+        match passing.answer.take() {
+            Some(Answer::Switched(leg, first)) => Some((leg, first)),
+            other => {
+                passing.answer = other;
+                None
+            }
+        }
+    }
+
+    /// Sends on what is left of the request, while the answer cannot be passed on.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Self::Upstream(passing) = self
-            && !passing.incoming.is_end_stream()
+            && let Some(answer) = &mut passing.answer
         {
-            passing.busy = Some(busy);
+            answer.drive(cx);
         }
     }
 }
 
 impl Passing {
-    pub(crate) fn new(
-        incoming: Incoming,
-        record: Record,
-        lease: Option<Lease>,
-        deadline: Option<Pin<Box<Sleep>>>,
-    ) -> Self {
-        Self {
-            incoming,
-            record,
-            lease,
-            deadline,
-            busy: None,
-        }
+    fn is_end_stream(&self) -> bool {
+        self.answer.as_ref().is_none_or(Answer::is_end_stream)
     }
 
     fn finish(&mut self, failed: Option<Reason>) {
         match failed {
             None => {
-                if let Some(lease) = self.lease.take() {
-                    lease.give_back();
+                match self.answer.take() {
+                    Some(switched @ Answer::Switched(..)) => self.answer = Some(switched),
+                    Some(answer) => answer.give_back(),
+                    None => {}
                 }
                 self.record.body_ended();
             }
             Some(reason) => {
-                self.lease = None;
+                self.answer = None;
                 self.record.body_failed(reason);
             }
         }
         self.deadline = None;
-        self.busy = None;
     }
 
     fn poll_checked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
@@ -104,22 +264,24 @@ impl Passing {
         {
             return Poll::Ready(Some(Err(Reason::RequestTimeout)));
         }
-        Poll::Ready(match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-            None => None,
-            Some(Err(error)) => Some(Err(refusal_in(&error).unwrap_or(Reason::ConnectionReset))),
+        let Some(answer) = &mut self.answer else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(match ready!(answer.poll_frame(cx)) {
             Some(Ok(frame)) => match frame.trailers_ref().map(response_trailers_allowed) {
                 Some(Err(reason)) => Some(Err(reason)),
                 _ => Some(Ok(frame)),
             },
+            other => other,
         })
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = Refused;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Refused>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Own { text, .. } => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Upstream(passing) => match ready!(passing.poll_checked(cx)) {
@@ -129,12 +291,12 @@ impl Body for ResponseBody {
                 }
                 Some(Err(reason)) => {
                     passing.finish(Some(reason));
-                    Poll::Ready(Some(Err(Refused(reason))))
+                    Poll::Ready(Some(Err(Broken(reason))))
                 }
                 Some(Ok(frame)) => {
                     passing.record.passed(&frame);
-                    // hyper asks for nothing more once it knows the end.
-                    if frame.is_trailers() || passing.incoming.is_end_stream() {
+                    // Nobody asks for more once the end is known.
+                    if frame.is_trailers() || passing.is_end_stream() {
                         passing.finish(None);
                     }
                     Poll::Ready(Some(Ok(frame)))
@@ -146,14 +308,17 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own { text, .. } => text.is_none(),
-            Self::Upstream(passing) => passing.incoming.is_end_stream(),
+            Self::Upstream(passing) => passing.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own { text, .. } => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Upstream(passing) => passing.incoming.size_hint(),
+            Self::Upstream(passing) => passing
+                .answer
+                .as_ref()
+                .map_or_else(|| SizeHint::with_exact(0), Answer::size_hint),
         }
     }
 }

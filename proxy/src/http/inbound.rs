@@ -5,28 +5,20 @@ use std::rc::Rc;
 use decision::Reason;
 use http::Response;
 use http::request::Parts;
-use model::AppProtocol;
 
 use super::answer;
-use super::body::{Passing, ResponseBody};
-use super::head::{self, Head};
+use super::body::ResponseBody;
+use super::head::Head;
 use super::outbound::clean_response;
 use super::replay::ReplaySource;
-use super::upgrade;
 use crate::downstream::{Arrived, Downstream};
-use crate::forward::{self, Forwarded};
 use crate::stats::Direction;
 use crate::telemetry::Record;
-use crate::upstream::{SendFailure, Spoken};
+use crate::upstream::{Forwarded, SendFailure, Spoken};
 
 /// Answers one request.
-pub(crate) async fn handle(downstream: Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
-    let Arrived {
-        mut request,
-        refused,
-        guard,
-    } = arrived;
-    let client_upgrade = head::take_upgrade(&mut request);
+pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
+    let Arrived { request, refused } = arrived;
     let (parts, incoming) = request.into_parts();
     let mut record = Record::open(
         &downstream.worker.recorder,
@@ -35,27 +27,18 @@ pub(crate) async fn handle(downstream: Rc<Downstream>, arrived: Arrived) -> Resp
         &parts,
     );
     record.peer = downstream.peer.as_ref().map(|peer| peer.id().clone());
-    record.destination.clone_from(&downstream.service);
-    record.backend.clone_from(&downstream.service);
+    record.labels.clone_from(&downstream.labels);
     // Sent once: whether to try again is for the caller's sidecar to judge, which knows other endpoints.
     let body = ReplaySource::new(incoming, 0);
-    match steps(&downstream, parts, &body, refused, &mut record).await {
-        Ok(Forwarded { mut response, lease }) => {
-            let upgraded = upgrade::splice(&downstream.worker, &mut response, client_upgrade, guard);
-            let (mut parts, incoming) = response.into_parts();
-            clean_response(&mut parts.headers, upgraded);
+    match steps(downstream, parts, &body, refused, &mut record).await {
+        Ok(Forwarded { mut parts, answer }) => {
+            clean_response(&mut parts);
             answer::disown(&mut parts.headers);
             parts.version = http::Version::HTTP_11;
             record.responded(parts.status, &parts.headers);
-            let passing = Passing::new(incoming, record, lease.filter(|_| !upgraded), None);
-            Response::from_parts(parts, ResponseBody::passing(passing))
+            Response::from_parts(parts, ResponseBody::passing(answer, record, None))
         }
-        Err(reason) => {
-            if let Some(guard) = guard {
-                guard.upgrade_decided(false);
-            }
-            answer::refuse(reason, record)
-        }
+        Err(reason) => answer::refuse(reason, record),
     }
 }
 
@@ -83,23 +66,17 @@ async fn steps(
         .served
         .get(service)
         .ok_or(Reason::UnknownService)?;
-    let spoken = match served.protocol {
-        _ if head.upgrade => Spoken::Http1,
-        AppProtocol::Http2 => Spoken::Http2,
-        AppProtocol::Http | AppProtocol::Detect if record.is_grpc() => Spoken::Http2,
-        AppProtocol::Http | AppProtocol::Detect | AppProtocol::Tcp => Spoken::Http1,
-    };
+    let spoken = Spoken::to_app(served.protocol, head.upgrade, record.is_grpc());
 
     // 3. What is sent, as a child of this sidecar's span.
-    let mut upstream = head.upstream_parts(parts, spoken)?;
+    let mut upstream = head.upstream_parts(parts, spoken, None)?;
     record.propagate(&mut upstream.headers);
 
     // 4. Sent, once.
-    let request = forward::request(&upstream, body);
-    let sent = worker.app(served.app).send(request, spoken).await;
+    let sent = worker.app(served.app).send(&upstream, body, spoken).await;
     record.attempted(sent.is_err(), false);
     match sent {
-        Ok((response, lease)) => Ok(Forwarded { response, lease }),
+        Ok(forwarded) => Ok(forwarded),
         Err(SendFailure::NotSent(reason) | SendFailure::Broken(reason)) => {
             Err(body.failure().unwrap_or(reason))
         }

@@ -1,13 +1,27 @@
-//! HTTP on every leg: the server side, the steps of a request in both directions, and its bodies.
+//! HTTP on every leg: both versions of it, the steps of a request in both directions, and its bodies.
 
-pub(crate) mod activity;
 pub(crate) mod answer;
 pub(crate) mod body;
-pub(crate) mod flood;
-pub(crate) mod guard;
+mod date;
 pub(crate) mod head;
-pub(crate) mod inbound;
-pub(crate) mod outbound;
+pub(crate) mod http1;
+pub(crate) mod http2;
+mod inbound;
+mod outbound;
 pub(crate) mod replay;
-pub(crate) mod server;
-pub(crate) mod upgrade;
+
+use std::rc::Rc;
+
+use http::Response;
+
+use crate::downstream::{Arrived, Downstream};
+use crate::stats::Direction;
+use body::ResponseBody;
+
+/// Answers one request, of either version.
+async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
+    match downstream.direction {
+        Direction::Outbound => outbound::handle(downstream, arrived).await,
+        Direction::Inbound => inbound::handle(downstream, arrived).await,
+    }
+}

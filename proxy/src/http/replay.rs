@@ -7,19 +7,17 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use decision::Reason;
-use decision::message::fields::trailers_allowed;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use smallvec::SmallVec;
 
-use super::guard::{Refused, refusal_in};
+use super::body::{Broken, RequestBody};
 
 /// The body as the client sends it, shared by all attempts of its request.
 #[derive(Clone)]
 pub(crate) struct ReplaySource(Option<Rc<RefCell<Source>>>);
 
 struct Source {
-    incoming: Incoming,
+    incoming: RequestBody,
     /// What was read so far, to be sent again; empty once it is over `keep_bytes`.
     kept: SmallVec<[Kept; 2]>,
     kept_bytes: usize,
@@ -48,7 +46,7 @@ pub(crate) struct ReplayBody {
 
 impl ReplaySource {
     /// Keeps up to `keep_bytes` of `incoming` for another attempt.
-    pub(crate) fn new(incoming: Incoming, keep_bytes: usize) -> Self {
+    pub(crate) fn new(incoming: RequestBody, keep_bytes: usize) -> Self {
         if incoming.is_end_stream() {
             return Self(None);
         }
@@ -115,32 +113,25 @@ impl Source {
         }
     }
 
-    fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Refused>>> {
+    fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Some(reason) = self.failed {
-            return Poll::Ready(Some(Err(Refused(reason))));
+            return Poll::Ready(Some(Err(Broken(reason))));
         }
         if self.ended {
             return Poll::Ready(None);
         }
-        let judged = match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+        match ready!(self.incoming.poll_frame(cx)) {
             None => {
                 self.ended = true;
-                return Poll::Ready(None);
+                Poll::Ready(None)
             }
-            Some(Err(error)) => Err(refusal_in(&error).unwrap_or(Reason::RequestAborted)),
-            Some(Ok(frame)) => match frame.trailers_ref().map(trailers_allowed) {
-                Some(Err(reason)) => Err(reason),
-                _ => Ok(frame),
-            },
-        };
-        match judged {
-            Ok(frame) => {
+            Some(Ok(frame)) => {
                 self.keep(&frame);
                 Poll::Ready(Some(Ok(frame)))
             }
-            Err(reason) => {
+            Some(Err(reason)) => {
                 self.failed = Some(reason);
-                Poll::Ready(Some(Err(Refused(reason))))
+                Poll::Ready(Some(Err(Broken(reason))))
             }
         }
     }
@@ -148,16 +139,16 @@ impl Source {
 
 impl Body for ReplayBody {
     type Data = Bytes;
-    type Error = Refused;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Refused>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         let Some(source) = &this.source else {
             return Poll::Ready(None);
         };
         let mut source = source.borrow_mut();
         if source.attempt != this.attempt {
-            return Poll::Ready(Some(Err(Refused(Reason::ConnectionReset))));
+            return Poll::Ready(Some(Err(Broken(Reason::ConnectionReset))));
         }
         let again = source.kept.get(this.position).map(|kept| match kept {
             Kept::Data(data) => Frame::data(data.clone()),
@@ -198,7 +189,7 @@ impl Body for ReplayBody {
                 }
             })
             .sum();
-        match source.incoming.size_hint().exact() {
+        match source.incoming.exact() {
             Some(rest) => SizeHint::with_exact(rest + unsent as u64),
             None => SizeHint::default(),
         }

@@ -12,6 +12,7 @@ use opentelemetry_semantic_conventions::attribute as semconv;
 
 use super::record::{Outcome, Record, Recorder, version_text};
 use crate::stats::Direction;
+use crate::upstream::Place;
 
 /// The span of a whole request: SERVER at the inbound sidecar, CLIENT at the outbound one.
 pub(super) struct RequestSpan {
@@ -59,25 +60,20 @@ impl RequestSpan {
         telemetry::w3c::inject(self.span.span_context(), headers);
     }
 
-    pub(super) fn attempt(
-        &self,
-        recorder: &Recorder,
-        number: u8,
-        endpoint: SocketAddr,
-        workload: &str,
-    ) -> AttemptSpan {
+    pub(super) fn attempt(&self, recorder: &Recorder, number: u8, endpoint: &Place) -> AttemptSpan {
         let builder = SpanBuilder::from_name("attempt").with_kind(SpanKind::Client);
         let mut span = recorder.tracer.build_with_context(builder, &self.context);
         if span.is_recording() {
+            let address = endpoint.address();
             span.set_attribute(KeyValue::new("weft.attempt", i64::from(number)));
-            span.set_attribute(KeyValue::new("weft.endpoint", workload.to_owned()));
+            span.set_attribute(KeyValue::new("weft.endpoint", endpoint.to_string()));
             span.set_attribute(KeyValue::new(
                 semconv::NETWORK_PEER_ADDRESS,
-                endpoint.ip().to_string(),
+                address.ip().to_string(),
             ));
             span.set_attribute(KeyValue::new(
                 semconv::NETWORK_PEER_PORT,
-                i64::from(endpoint.port()),
+                i64::from(address.port()),
             ));
             if number > 1 {
                 span.set_attribute(KeyValue::new(

@@ -1,13 +1,16 @@
 //! The endpoints of one service port as one worker sees them: who is there, how loaded, and the connections.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use certs::IdentityCell;
 use decision::traffic::balance::{self, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
-use model::{Endpoint, EndpointSet, MeshDomain, ServicePort, WorkloadId};
+use decision::traffic::hop::{HopLoad, HopVersion};
+use model::{Endpoint, EndpointSet, Endpoints, MeshDomain, ServicePort};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
 
@@ -17,8 +20,13 @@ use crate::settings::Limits;
 
 /// The endpoints of a service port with what this worker knows about each.
 pub(crate) struct Cluster {
+    /// Of the service.
+    port: u16,
     sni: Option<ServerName<'static>>,
     state: RefCell<State>,
+    /// Attempts without an answer.
+    in_flight: Rc<Cell<usize>>,
+    usual: Cell<HopLoad>,
     cell: IdentityCell,
     limits: Arc<Limits>,
 }
@@ -32,15 +40,23 @@ struct State {
 
 /// One endpoint.
 pub(crate) struct Member {
-    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) place: Place,
     pub(crate) upstream: Rc<Upstream>,
     load: RefCell<PeakEwma>,
+}
+
+/// Where an endpoint is, and whose. Only what configuration lists as outside the mesh is ever called in plain.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Workload(Arc<Endpoint>),
+    Outside(SocketAddr),
 }
 
 /// An endpoint chosen for one attempt; its load counts the attempt until it is answered or this is dropped.
 pub(crate) struct Picked {
     pub(crate) member: Rc<Member>,
     started: Instant,
+    in_flight: Rc<Cell<usize>>,
     answered: Cell<bool>,
 }
 
@@ -53,8 +69,11 @@ impl Cluster {
     ) -> Rc<Self> {
         let sni = ServerName::try_from(target.sni(domain)).ok();
         Rc::new(Self {
+            port: target.port,
             sni,
             state: RefCell::default(),
+            in_flight: Rc::default(),
+            usual: Cell::default(),
             cell,
             limits,
         })
@@ -64,26 +83,48 @@ impl Cluster {
     pub(crate) fn pick(
         &self,
         set: &Arc<EndpointSet>,
-        tried: &[WorkloadId],
+        tried: &[Place],
         dice: u64,
         now: Instant,
     ) -> Option<Picked> {
         self.follow(set);
         let state = self.state.borrow();
         let members = &state.members;
-        let tried: SmallVec<[usize; 4]> = (0..members.len())
-            .filter(|index| tried.contains(&members[*index].endpoint.workload))
-            .collect();
+        let is_tried = |index: &usize| tried.iter().any(|place| members[*index].place.is(place));
+        let tried: SmallVec<[usize; 4]> = if tried.is_empty() {
+            SmallVec::new()
+        } else {
+            (0..members.len()).filter(is_tried).collect()
+        };
         let load = |index: usize| members[index].load.borrow().load(now);
         let member = members
             .get(balance::pick(members.len(), &tried, load, dice)?)?
             .clone();
         member.load.borrow_mut().start();
+        self.in_flight.set(self.in_flight.get() + 1);
         Some(Picked {
             member,
             started: now,
+            in_flight: self.in_flight.clone(),
             answered: Cell::new(false),
         })
+    }
+
+    /// The version of HTTP for one more request to a workload.
+    pub(crate) fn hop_version(&self, came_as_http2: bool) -> HopVersion {
+        let members = self.state.borrow().members.len().max(1);
+        let load = HopLoad {
+            in_flight: self.in_flight.get() / members,
+            ..self.usual.get()
+        };
+        load.version(came_as_http2)
+    }
+
+    /// An answer said that it has so many bytes.
+    pub(crate) fn answered(&self, bytes: u64) {
+        let mut usual = self.usual.get();
+        usual.answered(bytes);
+        self.usual.set(usual);
     }
 
     /// Closes connections that were not used for a while.
@@ -100,34 +141,77 @@ impl Cluster {
             return;
         }
         let before = std::mem::take(&mut state.members);
-        state.members = set
-            .endpoints
-            .iter()
-            .filter_map(|endpoint| self.member(endpoint, &before))
+        state.members = self
+            .places(&set.endpoints)
+            .into_iter()
+            .filter_map(|place| self.member(place, &before))
             .collect();
         state.set = Some(set.clone());
     }
 
-    fn member(&self, endpoint: &Arc<Endpoint>, before: &[Rc<Member>]) -> Option<Rc<Member>> {
-        let same = |member: &&Rc<Member>| {
-            member.endpoint.workload == endpoint.workload
-                && member.endpoint.address == endpoint.address
-                && member.endpoint.identity == endpoint.identity
-        };
-        if let Some(member) = before.iter().find(same) {
+    fn places(&self, endpoints: &Endpoints) -> Vec<Place> {
+        match endpoints {
+            Endpoints::Mesh(workloads) => workloads.iter().cloned().map(Place::Workload).collect(),
+            Endpoints::Outside(ports) => {
+                let port = ports.get(&self.port).into_iter();
+                port.flat_map(|port| &port.addresses)
+                    .copied()
+                    .map(Place::Outside)
+                    .collect()
+            }
+        }
+    }
+
+    fn member(&self, place: Place, before: &[Rc<Member>]) -> Option<Rc<Member>> {
+        if let Some(member) = before.iter().find(|member| member.place.is(&place)) {
             return Some(member.clone());
         }
-        let route = Route::Mesh(MeshRoute::new(
-            endpoint.address,
-            self.sni.clone()?,
-            endpoint.identity.clone(),
-            self.cell.clone(),
-        ));
+        let route = match &place {
+            Place::Workload(endpoint) => Route::Mesh(MeshRoute::new(
+                endpoint.address,
+                self.sni.clone()?,
+                endpoint.identity.clone(),
+                self.cell.clone(),
+            )),
+            Place::Outside(address) => Route::Outside(*address),
+        };
         Some(Rc::new(Member {
-            endpoint: endpoint.clone(),
+            place,
             upstream: Upstream::new(route, self.limits.clone()),
             load: RefCell::new(PeakEwma::new(DEFAULT_RTT, DEFAULT_DECAY, Instant::now())),
         }))
+    }
+}
+
+impl Place {
+    pub(crate) fn address(&self) -> SocketAddr {
+        match self {
+            Self::Workload(endpoint) => endpoint.address,
+            Self::Outside(address) => *address,
+        }
+    }
+
+    /// Whether both are one endpoint, to be reached in the same way; its labels may differ.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Workload(one), Self::Workload(other)) => {
+                one.workload == other.workload
+                    && one.address == other.address
+                    && one.identity == other.identity
+            }
+            (Self::Outside(one), Self::Outside(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+/// The workload's id; outside the mesh, where there is none, the address.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload(endpoint) => endpoint.workload.fmt(f),
+            Self::Outside(address) => address.fmt(f),
+        }
     }
 }
 
@@ -153,8 +237,78 @@ impl Picked {
 
 impl Drop for Picked {
     fn drop(&mut self) {
+        self.in_flight.set(self.in_flight.get() - 1);
         if !self.answered.get() {
             self.member.load.borrow_mut().cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use model::AppProtocol;
+    use model::endpoint::OutsidePort;
+
+    use super::*;
+
+    fn cluster() -> Rc<Cluster> {
+        let target: ServicePort = "shop/pay:80".parse().unwrap();
+        let cell = IdentityCell::default();
+        Cluster::new(&target, &MeshDomain::default(), cell, Arc::default())
+    }
+
+    fn set(endpoints: Endpoints) -> Arc<EndpointSet> {
+        let service = "shop/pay".parse().unwrap();
+        Arc::new(EndpointSet { service, endpoints })
+    }
+
+    fn workload(address: SocketAddr) -> Endpoints {
+        Endpoints::Mesh(vec![Arc::new(Endpoint {
+            workload: "pay-1".parse().unwrap(),
+            address,
+            identity: "spiffe://cluster.local/ns/shop/sa/pay".parse().unwrap(),
+            labels: model::Labels::default(),
+        })])
+    }
+
+    fn outside(ports: &[(u16, SocketAddr)]) -> Endpoints {
+        let port = |(number, address): &(u16, SocketAddr)| {
+            let addresses = [*address].into();
+            let protocol = AppProtocol::Http;
+            (*number, OutsidePort { protocol, addresses })
+        };
+        Endpoints::Outside(ports.iter().map(port).collect::<BTreeMap<_, _>>())
+    }
+
+    fn pick(cluster: &Cluster, set: &Arc<EndpointSet>) -> Option<Rc<Member>> {
+        let picked = cluster.pick(set, &[], 0, Instant::now());
+        picked.map(|picked| picked.member.clone())
+    }
+
+    #[test]
+    fn a_workload_is_reached_by_mtls_even_where_a_plain_connection_to_its_address_is_known() {
+        let (cluster, address) = (cluster(), SocketAddr::from(([10, 0, 0, 1], 15008)));
+        let plain = pick(&cluster, &set(outside(&[(80, address)]))).unwrap();
+        assert!(!plain.upstream.route.is_mtls());
+        let mesh = pick(&cluster, &set(workload(address))).unwrap();
+        assert!(mesh.upstream.route.is_mtls() && !Rc::ptr_eq(&plain.upstream, &mesh.upstream));
+        let plain = pick(&cluster, &set(outside(&[(80, address)]))).unwrap();
+        assert!(!plain.upstream.route.is_mtls());
+    }
+
+    #[test]
+    fn an_address_serves_only_the_port_it_is_listed_for_and_stays_itself() {
+        let (cluster, here) = (cluster(), SocketAddr::from(([10, 0, 0, 1], 8080)));
+        let other = SocketAddr::from(([10, 0, 0, 1], 9090));
+        let first = pick(&cluster, &set(outside(&[(80, here), (81, other)]))).unwrap();
+        assert_eq!(first.place.address(), here);
+        let again = pick(&cluster, &set(outside(&[(80, here)]))).unwrap();
+        assert!(
+            Rc::ptr_eq(&first, &again),
+            "its load and its connections are kept"
+        );
+        assert!(pick(&cluster, &set(outside(&[(81, other)]))).is_none());
     }
 }

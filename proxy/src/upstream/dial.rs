@@ -1,22 +1,20 @@
-//! Opens one connection: plain to the application, mTLS to another sidecar.
+//! Opens one connection: mTLS to another sidecar, plain to the application and to what is outside the mesh.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use certs::IdentityCell;
 use decision::Reason;
-use model::SpiffeId;
+use model::{AppProtocol, SpiffeId};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use crate::leg::Leg;
+use crate::socket::Socket;
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP};
 
 /// What is spoken on a connection.
@@ -27,12 +25,27 @@ pub(crate) enum Spoken {
     Tcp,
 }
 
+impl Spoken {
+    /// What a request is sent in without a sidecar on the other side: what the application declares; undeclared,
+    /// HTTP/2 for gRPC, which knows nothing else.
+    pub(crate) fn to_app(protocol: AppProtocol, is_upgrade: bool, is_grpc: bool) -> Self {
+        match protocol {
+            _ if is_upgrade => Self::Http1,
+            AppProtocol::Http2 => Self::Http2,
+            AppProtocol::Http | AppProtocol::Detect if is_grpc => Self::Http2,
+            AppProtocol::Http | AppProtocol::Detect | AppProtocol::Tcp => Self::Http1,
+        }
+    }
+}
+
 /// Where a connection leads.
 pub(crate) enum Route {
     /// To the application beside this sidecar.
     App(SocketAddr),
     /// To another sidecar.
     Mesh(MeshRoute),
+    /// To an address that the mesh does not run.
+    Outside(SocketAddr),
 }
 
 /// How to reach a service at another sidecar, and who must answer there.
@@ -89,7 +102,7 @@ impl Route {
 
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
-            Self::App(address) => *address,
+            Self::App(address) | Self::Outside(address) => *address,
             Self::Mesh(mesh) => mesh.address,
         }
     }
@@ -110,14 +123,14 @@ impl Route {
         // Refused only where the socket is already dead, which the next write will say.
         let _ = stream.set_nodelay(true);
         match self {
-            Self::App(_) => Ok(Leg::Plain(stream)),
+            Self::App(_) | Self::Outside(_) => Ok(Leg::Plain(stream)),
             Self::Mesh(mesh) => {
                 let connector = TlsConnector::from(mesh.config(spoken)?);
-                let stream = connector.connect(mesh.sni.clone(), stream).await.map_err(|error| {
+                let stream = connector.connect(mesh.sni.clone(), Socket::new(stream)).await.map_err(|error| {
                     tracing::debug!(address = %mesh.address, expected = %mesh.expected, %error, "handshake failed");
                     handshake_reason(&error)
                 })?;
-                Ok(Leg::Mtls(Box::new(stream)))
+                Ok(Leg::Mtls(Box::new(stream.into())))
             }
         }
     }
@@ -130,61 +143,5 @@ fn handshake_reason(error: &io::Error) -> Reason {
     {
         Some(rustls::Error::InvalidCertificate(_)) => Reason::PeerRefused,
         _ => Reason::TlsFailed,
-    }
-}
-
-/// An open connection to an upstream.
-pub(crate) enum Leg {
-    Plain(TcpStream),
-    Mtls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Leg {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Leg {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Mtls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-        }
     }
 }

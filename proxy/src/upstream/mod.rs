@@ -7,6 +7,6 @@ mod cluster;
 mod dial;
 mod pool;
 
-pub(crate) use cluster::{Cluster, Picked};
-pub(crate) use dial::{Leg, Route, Spoken};
-pub(crate) use pool::{Lease, SendFailure, Upstream};
+pub(crate) use cluster::{Cluster, Picked, Place};
+pub(crate) use dial::{Route, Spoken};
+pub(crate) use pool::{Forwarded, Lease, SendFailure, Upstream};

@@ -1,38 +1,54 @@
-//! The connections of one worker to one upstream: many idle HTTP/1.1 ones, and one for HTTP/2.
+//! The connections of one worker to one upstream: many idle HTTP/1.1 ones, and few for HTTP/2.
 
 use std::cell::RefCell;
-use std::error::Error as _;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::task::{Wake, Waker};
+use std::time::Instant;
 
 use decision::Reason;
-use decision::message::response::{self, ResponseTo};
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{request, response};
+use tokio::sync::Notify;
 
-use super::dial::{Leg, Route, Spoken};
-use crate::executor::LocalExecutor;
-use crate::http::flood::Metered;
-use crate::http::guard::{Guard, GuardState, refusal_in};
-use crate::http::replay::ReplayBody;
+use super::dial::{Route, Spoken};
+use crate::http::body::Answer;
+use crate::http::http1::{self, Wire};
+use crate::http::http2;
+use crate::http::replay::ReplaySource;
+use crate::leg::Leg;
 use crate::settings::Limits;
 
 /// One place that requests can be sent to, with its connections.
 pub(crate) struct Upstream {
     pub(crate) route: Route,
     limits: Arc<Limits>,
-    idle: RefCell<Vec<IdleHttp1>>,
+    idle: RefCell<Vec<Idle>>,
+    http2: RefCell<Vec<Rc<http2::client::Connection>>>,
+    watch: Arc<Watch>,
     /// Locked while dialling, so that one worker opens one connection however many requests wait for it.
-    http2: tokio::sync::Mutex<Option<http2::SendRequest<ReplayBody>>>,
+    dialling: tokio::sync::Mutex<()>,
 }
 
-struct IdleHttp1 {
-    sender: http1::SendRequest<ReplayBody>,
-    guard: Arc<GuardState>,
+/// An HTTP/1.1 connection out of use.
+struct Idle {
+    wire: Wire,
     since: Instant,
+}
+
+/// Told when something comes on an idle connection, which is its end or nothing that was asked for.
+#[derive(Default)]
+struct Watch(Notify);
+
+impl Wake for Watch {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// A response's head, with its body still to come.
+pub(crate) struct Forwarded {
+    pub(crate) parts: response::Parts,
+    pub(crate) answer: Answer,
 }
 
 /// Why a request got no response's head.
@@ -44,27 +60,26 @@ pub(crate) enum SendFailure {
     Broken(Reason),
 }
 
-/// The right to use an HTTP/1.1 connection until the response's body has ended; then it goes back to the pool.
-pub(crate) struct Lease {
-    upstream: Weak<Upstream>,
-    sender: http1::SendRequest<ReplayBody>,
-    guard: Arc<GuardState>,
-}
+/// Knows where an HTTP/1.1 connection goes back to.
+pub(crate) struct Lease(Weak<Upstream>);
 
 impl Lease {
-    /// Gives the connection back. To be called when the body was read to its end, and only then.
-    pub(crate) fn give_back(self) {
-        let Some(upstream) = self.upstream.upgrade() else {
+    /// Gives the connection back, if another exchange may follow on it.
+    pub(crate) fn give_back(self, exchange: http1::client::Exchange) {
+        let Some(upstream) = self.0.upgrade() else {
             return;
         };
-        if self.sender.is_closed() || self.guard.refused().is_some() {
+        let Some(mut wire) = exchange.into_reusable() else {
             return;
-        }
+        };
         let mut idle = upstream.idle.borrow_mut();
         if idle.len() < upstream.limits.pool_idle_connections {
-            idle.push(IdleHttp1 {
-                sender: self.sender,
-                guard: self.guard,
+            wire.rest();
+            if !wire.is_quiet(&upstream.watch.clone().into()) {
+                return;
+            }
+            idle.push(Idle {
+                wire,
                 since: Instant::now(),
             });
         }
@@ -73,26 +88,38 @@ impl Lease {
 
 impl Upstream {
     pub(crate) fn new(route: Route, limits: Arc<Limits>) -> Rc<Self> {
-        Rc::new(Self {
+        let watch = Arc::<Watch>::default();
+        let upstream = Rc::new(Self {
             route,
             limits,
             idle: RefCell::default(),
-            http2: tokio::sync::Mutex::default(),
-        })
+            http2: RefCell::default(),
+            watch: watch.clone(),
+            dialling: tokio::sync::Mutex::default(),
+        });
+        let watched = Rc::downgrade(&upstream);
+        tokio::task::spawn_local(async move {
+            loop {
+                watch.0.notified().await;
+                let Some(upstream) = watched.upgrade() else {
+                    return;
+                };
+                upstream.close_idle(Instant::now());
+            }
+        });
+        upstream
     }
 
     /// Sends one request and waits for the response's head.
     pub(crate) async fn send(
         self: &Rc<Self>,
-        request: Request<ReplayBody>,
+        parts: &request::Parts,
+        body: &ReplaySource,
         spoken: Spoken,
-    ) -> Result<(Response<Incoming>, Option<Lease>), SendFailure> {
+    ) -> Result<Forwarded, SendFailure> {
         match spoken {
-            Spoken::Http2 => self.send_http2(request).await.map(|response| (response, None)),
-            _ => {
-                let (response, lease) = self.send_http1(request).await?;
-                Ok((response, Some(lease)))
-            }
+            Spoken::Http2 => self.send_http2(parts, body).await,
+            Spoken::Http1 | Spoken::Tcp => self.send_http1(parts, body).await,
         }
     }
 
@@ -101,169 +128,114 @@ impl Upstream {
         self.route.dial(Spoken::Tcp, self.limits.connect_timeout).await
     }
 
-    /// Closes connections that were not used for `pool_idle_timeout`.
+    /// Closes connections that were not used for `pool_idle_timeout`, and those that the upstream closed.
     pub(crate) fn close_idle(&self, now: Instant) {
         let keep = |since: Instant| now.saturating_duration_since(since) < self.limits.pool_idle_timeout;
-        self.idle
-            .borrow_mut()
-            .retain(|idle| keep(idle.since) && !idle.sender.is_closed());
+        let mut idle = self.idle.borrow_mut();
+        let watch = self.watch.clone().into();
+        idle.retain_mut(|idle| keep(idle.since) && idle.wire.is_quiet(&watch));
+        self.http2.borrow_mut().retain(|connection| !connection.is_gone());
     }
 
     async fn send_http1(
         self: &Rc<Self>,
-        mut request: Request<ReplayBody>,
-    ) -> Result<(Response<Incoming>, Lease), SendFailure> {
-        let head = request.method() == Method::HEAD;
-        let upgrade = request.headers().contains_key(http::header::UPGRADE);
+        parts: &request::Parts,
+        body: &ReplaySource,
+    ) -> Result<Forwarded, SendFailure> {
         loop {
-            let pooled = self.take_idle();
-            let reused = pooled.is_some();
-            let mut connection = match pooled {
-                Some(connection) => connection,
-                None => self.open_http1().await.map_err(SendFailure::NotSent)?,
+            let (wire, reused) = match self.take_idle() {
+                Some(wire) => (wire, true),
+                None => (self.open_http1().await.map_err(SendFailure::NotSent)?, false),
             };
-            connection.guard.expect_response(head, upgrade);
-            match connection.sender.try_send_request(request).await {
-                Ok(response) => {
-                    let lease = Lease {
-                        upstream: Rc::downgrade(self),
-                        sender: connection.sender,
-                        guard: connection.guard,
+            let mut exchange = http1::client::Exchange::begin(wire, parts, body.next_attempt());
+            match exchange.answer().await {
+                Ok(parts) => {
+                    let answer = if parts.status == http::StatusCode::SWITCHING_PROTOCOLS {
+                        let (leg, first) = exchange.into_switched();
+                        Answer::Switched(leg, first)
+                    } else {
+                        Answer::Http1 {
+                            exchange,
+                            lease: Lease(Rc::downgrade(self)),
+                        }
                     };
-                    return Ok((response, lease));
+                    return Ok(Forwarded { parts, answer });
                 }
-                Err(mut error) => match error.take_message() {
-                    // The upstream closed an idle connection before anything was written: take another.
-                    Some(unsent) if reused => request = unsent,
-                    Some(_) => return Err(SendFailure::NotSent(Reason::ConnectionReset)),
-                    None => return Err(failure_of(error.error())),
-                },
+                // The upstream closed an idle connection before anything was written: another one, then.
+                Err(SendFailure::NotSent(_)) if reused && body.is_replayable() => {}
+                Err(failure) => return Err(failure),
             }
         }
     }
 
-    fn take_idle(&self) -> Option<IdleHttp1> {
+    /// The connection that was used last, if it is still what it was.
+    fn take_idle(&self) -> Option<Wire> {
         let mut idle = self.idle.borrow_mut();
-        let fresh = |connection: &IdleHttp1| {
-            connection.sender.is_ready()
-                && connection.guard.refused().is_none()
-                && connection.since.elapsed() < self.limits.pool_idle_timeout
-        };
-        while let Some(connection) = idle.pop() {
-            if fresh(&connection) {
-                return Some(connection);
+        while let Some(mut last) = idle.pop() {
+            if last.since.elapsed() < self.limits.pool_idle_timeout && last.wire.is_quiet(Waker::noop()) {
+                return Some(last.wire);
             }
         }
         None
     }
 
-    async fn open_http1(&self) -> Result<IdleHttp1, Reason> {
+    async fn open_http1(&self) -> Result<Wire, Reason> {
         let leg = self
             .route
             .dial(Spoken::Http1, self.limits.connect_timeout)
             .await?;
-        let (guarded, guard) = Guard::responses(leg, &self.limits.message);
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(self.limits.message.head_bytes.max(8192) + 64 * 1024)
-            .max_header_size(self.limits.message.head_bytes + 2)
-            .handshake(TokioIo::new(guarded))
-            .await
-            .map_err(|_| Reason::ConnectFailed)?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok(IdleHttp1 {
-            sender,
-            guard,
-            since: Instant::now(),
+        Ok(http1::client::connection(leg, &self.limits.message))
+    }
+
+    async fn send_http2(
+        &self,
+        parts: &request::Parts,
+        body: &ReplaySource,
+    ) -> Result<Forwarded, SendFailure> {
+        let connection = self.http2_connection().await.map_err(SendFailure::NotSent)?;
+        let mut exchange = connection.begin(parts, body.next_attempt(), &self.limits.message)?;
+        let parts = exchange.answer().await?;
+        Ok(Forwarded {
+            parts,
+            answer: Answer::Http2(exchange),
         })
     }
 
-    async fn send_http2(&self, request: Request<ReplayBody>) -> Result<Response<Incoming>, SendFailure> {
-        let mut sender = self.http2_sender().await.map_err(SendFailure::NotSent)?;
-        let to = ResponseTo {
-            head: request.method() == Method::HEAD,
-            upgrade: None,
-        };
-        match sender.try_send_request(request).await {
-            // HTTP/1 was judged by the guard, as raw bytes.
-            Ok(response) => {
-                let head = response::http2(response.status(), response.headers());
-                match response::validate(head, &to, &self.limits.message) {
-                    Ok(_) => Ok(response),
-                    Err(reason) => Err(SendFailure::Broken(reason)),
-                }
-            }
-            Err(mut error) => match error.take_message() {
-                Some(_) => Err(SendFailure::NotSent(Reason::StreamRefused)),
-                None => Err(failure_of(error.error())),
-            },
+    async fn http2_connection(&self) -> Result<Rc<http2::client::Connection>, Reason> {
+        if let Some(connection) = self.open_http2() {
+            return Ok(connection);
         }
-    }
-
-    async fn http2_sender(&self) -> Result<http2::SendRequest<ReplayBody>, Reason> {
-        let mut slot = self.http2.lock().await;
-        if let Some(sender) = slot.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
+        let _dialling = self.dialling.lock().await;
+        // Somebody else may have dialled meanwhile.
+        if let Some(connection) = self.open_http2() {
+            return Ok(connection);
         }
         let leg = self
             .route
             .dial(Spoken::Http2, self.limits.connect_timeout)
             .await?;
-        let sender = self.handshake_http2(leg).await?;
-        *slot = Some(sender.clone());
-        Ok(sender)
+        let connection = http2::client::Connection::open(leg, self.route.address(), &self.limits).await?;
+        self.http2.borrow_mut().push(connection.clone());
+        Ok(connection)
     }
 
-    async fn handshake_http2(&self, leg: Leg) -> Result<http2::SendRequest<ReplayBody>, Reason> {
-        let limits = &self.limits;
-        let metered = Metered::of_server(leg, self.route.address(), limits);
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(limits.stream_window)
-            .initial_connection_window_size(limits.connection_window)
-            .max_frame_size(limits.frame_bytes)
-            .max_header_list_size(u32::try_from(limits.message.head_bytes).unwrap_or(u32::MAX))
-            .max_pending_accept_reset_streams(limits.pending_resets)
-            .max_local_error_reset_streams(limits.error_resets)
-            .keep_alive_interval(limits.keepalive_interval)
-            .keep_alive_timeout(Duration::from_secs(10))
-            .handshake(TokioIo::new(metered))
-            .await
-            .map_err(|_| Reason::ConnectFailed)?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok(sender)
+    /// A connection with room for another stream; at the limit of connections, the one with the fewest.
+    fn open_http2(&self) -> Option<Rc<http2::client::Connection>> {
+        let mut connections = self.http2.borrow_mut();
+        connections.retain(|connection| !connection.is_gone());
+        let free = connections.iter().find(|connection| connection.has_room());
+        let least = || {
+            let full = connections.len() >= self.limits.http2_connections;
+            let least = connections.iter().min_by_key(|connection| connection.streams());
+            least.filter(|_| full)
+        };
+        free.or_else(least).cloned()
     }
 }
 
-/// What went wrong, as far as it decides whether the request may be sent again.
-fn failure_of(error: &hyper::Error) -> SendFailure {
-    if let Some(reason) = refusal_in(error) {
-        return SendFailure::Broken(reason);
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        // Its watch has nothing left to look after.
+        self.watch.0.notify_one();
     }
-    if let Some(stream) = error
-        .source()
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-    {
-        // RFC 9113 section 8.7: neither was processed.
-        let refused = stream.reason() == Some(h2::Reason::REFUSED_STREAM);
-        let unprocessed = stream.is_go_away() && stream.is_remote();
-        if refused || unprocessed {
-            return SendFailure::NotSent(Reason::StreamRefused);
-        }
-        return SendFailure::Broken(Reason::ConnectionReset);
-    }
-    if error.is_parse() {
-        return SendFailure::Broken(Reason::MalformedResponse);
-    }
-    if error.is_canceled() {
-        return SendFailure::NotSent(Reason::ConnectionReset);
-    }
-    SendFailure::Broken(Reason::ConnectionReset)
 }

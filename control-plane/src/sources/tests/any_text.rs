@@ -39,6 +39,10 @@ fn yaml_like() -> impl Strategy<Value = String> {
         Just("é"),
         Just("apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec:\n  ports: "),
         Just(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: x, labels: \
+             {kubernetes.io/service-name: x}}\naddressType: IPv4\nports: [{port: 1}]\nendpoints: "
+        ),
+        Just(
             "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: x}\nspec:\n  rules: "
         ),
     ];

@@ -1,6 +1,7 @@
 //! Cause and effect of the YAML door: this text, these objects; that text, those complaints at those places.
 
 mod any_text;
+mod endpoint_slice;
 mod folder;
 mod read;
 mod refused;
@@ -47,6 +48,6 @@ fn only(text: &str) -> Object {
 fn only_route(text: &str) -> RouteObject {
     match only(text) {
         Object::Route(route) => route,
-        Object::Service(service) => panic!("a route, not {service:?}"),
+        other => panic!("a route, not {other:?}"),
     }
 }

@@ -32,8 +32,10 @@ enum Stage {
 pub(super) enum Chunk {
     /// The beginning of a unit.
     More,
-    /// The first so many bytes are good.
-    Good(usize),
+    /// The first so many bytes are a chunk line or the line end behind a chunk.
+    Framing(usize),
+    /// The first so many bytes are content.
+    Data(usize),
     /// The first so many bytes are good and end the body.
     Last(usize),
     Refused(ChunkFault),
@@ -68,7 +70,7 @@ impl Chunked {
                         0 => Stage::Trailers(HeadScan::trailers()),
                         size => Stage::Data(size),
                     };
-                    Chunk::Good(line.bytes)
+                    Chunk::Framing(line.bytes)
                 }
                 Err(fault) => Chunk::Refused(fault),
             },
@@ -81,13 +83,13 @@ impl Chunked {
                 if *left == 0 {
                     self.stage = Stage::DataEnd;
                 }
-                Chunk::Good(taken)
+                Chunk::Data(taken)
             }
             Stage::DataEnd => match bytes {
                 [] | [b'\r'] => Chunk::More,
                 [b'\r', b'\n', ..] => {
                     self.stage = Stage::Size;
-                    Chunk::Good(2)
+                    Chunk::Framing(2)
                 }
                 _ => Chunk::Refused(ChunkFault::Framing),
             },
@@ -252,7 +254,7 @@ mod tests {
             let mut rest = chunk.as_bytes();
             while !rest.is_empty() {
                 match chunked.advance(rest, &MessageLimits::default()) {
-                    Chunk::Good(taken) => rest = &rest[taken..],
+                    Chunk::Data(taken) | Chunk::Framing(taken) => rest = &rest[taken..],
                     Chunk::Refused(ChunkFault::Framing) => return true,
                     other => panic!("{other:?}"),
                 }

@@ -1,9 +1,9 @@
 //! One direction of one HTTP/1 connection, read before the codec sees it.
 //!
-//! An HTTP/1 codec is made to understand what it is sent, so it repairs: it accepts bare line feeds, drops the
-//! `Content-Length` beside a `Transfer-Encoding`, joins equal lengths. A proxy must not. [`Http1Reader`] stands
-//! between the socket and the codec, holds a head back until it is whole and accepted, follows the body to know
-//! where the next head begins, and lets nothing pass that it refused.
+//! Most HTTP/1 codecs are made to understand what they are sent, so they repair: they accept bare line feeds, drop
+//! the `Content-Length` beside a `Transfer-Encoding`, join equal lengths. A proxy must not. [`Http1Reader`] cuts the
+//! bytes of a connection into [`Unit`]s, gives a head out only when it is whole and accepted, follows the body to
+//! know where the next head begins, and lets nothing pass that it refused.
 
 mod chunked;
 mod head;
@@ -14,7 +14,7 @@ use head::{HeadFault, HeadScan, Scanned};
 use super::request::{self, RequestHead};
 pub use super::response::ResponseTo;
 use super::response::{self, ResponseHead};
-use super::{Body, MessageLimits};
+use super::{Body, MessageLimits, Upgrade};
 use crate::Reason;
 
 /// Reads the messages of one direction of one connection.
@@ -65,6 +65,51 @@ pub enum Progress {
     Refuse(Reason),
 }
 
+/// The next piece of a message, at the front of the bytes that [`Http1Reader::next_unit`] was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// No whole one yet: keep the bytes, and call again when there are more.
+    More,
+    /// An accepted head, from the byte at `start` up to the one before `end`.
+    Head { start: usize, end: usize, opens: Opens },
+    /// So many bytes of content.
+    Data(usize),
+    /// So many bytes that only frame the content: a chunk's size, or the line end behind it.
+    Framing(usize),
+    /// The last so many bytes of a chunked message: its trailer section, mostly empty, with the final line end.
+    Trailers(usize),
+}
+
+/// What an accepted head begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opens {
+    Request {
+        body: Body,
+        /// Nothing behind this head is read until the upgrade is decided.
+        upgrade: Option<Upgrade>,
+    },
+    /// A 1xx that is not the answer yet.
+    Interim,
+    /// A 101 that was asked for: what follows is another protocol.
+    Switched,
+    Response {
+        body: Body,
+    },
+}
+
+impl Unit {
+    /// How many bytes it takes.
+    fn bytes(self) -> usize {
+        match self {
+            Self::More => 0,
+            Self::Head { end: bytes, .. }
+            | Self::Data(bytes)
+            | Self::Framing(bytes)
+            | Self::Trailers(bytes) => bytes,
+        }
+    }
+}
+
 impl Http1Reader {
     /// Reads what a client sends.
     pub fn requests(limits: MessageLimits) -> Self {
@@ -98,22 +143,46 @@ impl Http1Reader {
         let mut released = 0;
         loop {
             let rest = bytes.get(released..).unwrap_or_default();
-            match self.step(rest) {
-                Ok(Step::Pass(taken)) => released += taken,
-                Ok(Step::End(taken)) => return Progress::Release(released + taken),
-                Ok(Step::More) if released == 0 => return Progress::Hold,
-                Ok(Step::More) => return Progress::Release(released),
-                Err(reason) => {
-                    let in_head = matches!(self.state, State::Head(_) | State::Refused { in_head: true, .. });
-                    self.state = State::Refused { reason, in_head };
-                    return if released == 0 {
-                        Progress::Refuse(reason)
-                    } else {
-                        Progress::Release(released)
-                    };
+            match self.next_unit(rest) {
+                Ok(Unit::More) if released == 0 => return Progress::Hold,
+                Ok(Unit::More) => return Progress::Release(released),
+                Ok(unit) => {
+                    released += unit.bytes();
+                    if self.between_messages() {
+                        return Progress::Release(released);
+                    }
                 }
+                Err(reason) if released == 0 => return Progress::Refuse(reason),
+                Err(_) => return Progress::Release(released),
             }
         }
+    }
+
+    /// Reads the next unit of `bytes`: all that have arrived and were not taken yet, as for [`Http1Reader::advance`].
+    ///
+    /// # Errors
+    /// Why nothing more may ever pass. The same answer follows to every later call.
+    pub fn next_unit(&mut self, bytes: &[u8]) -> Result<Unit, Reason> {
+        let unit = self.step(bytes);
+        if let Err(reason) = unit {
+            let in_head = matches!(self.state, State::Head(_) | State::Refused { in_head: true, .. });
+            self.state = State::Refused { reason, in_head };
+        }
+        unit
+    }
+
+    /// Whether the last message has ended, or left its connection to another protocol.
+    pub fn between_messages(&self) -> bool {
+        match &self.state {
+            State::Head(scan) => !scan.begun(),
+            State::Upgrading | State::Upgraded => true,
+            State::Length(_) | State::Chunked(_) | State::UntilClose | State::Refused { .. } => false,
+        }
+    }
+
+    /// Whether the body goes on until the connection closes.
+    pub fn until_close(&self) -> bool {
+        matches!(self.state, State::UntilClose)
     }
 
     /// The most bytes for which [`Http1Reader::advance`] answers [`Progress::Hold`], while no upgrade is awaited.
@@ -220,56 +289,45 @@ impl Http1Reader {
         Err(reason)
     }
 
-    fn step(&mut self, bytes: &[u8]) -> Result<Step, Reason> {
+    fn step(&mut self, bytes: &[u8]) -> Result<Unit, Reason> {
         match &mut self.state {
             State::Refused { reason, .. } => Err(*reason),
-            _ if bytes.is_empty() => Ok(Step::More),
+            _ if bytes.is_empty() => Ok(Unit::More),
             State::Head(scan) => match &mut self.direction {
                 Direction::Responses { to: None, .. } => Err(Reason::ExcessResponse),
                 direction => match scan.scan(bytes, &self.limits) {
-                    Scanned::More => Ok(Step::More),
+                    Scanned::More => Ok(Unit::More),
                     Scanned::Refused(fault) => Err(direction.head_fault(fault)),
                     Scanned::Whole { start, end } => {
                         let head = bytes.get(start..end).unwrap_or_default();
-                        let next = direction.judge(head, &self.limits)?;
-                        let ends = matches!(next, State::Head(_) | State::Upgrading | State::Upgraded);
+                        let (opens, next) = direction.judge(head, &self.limits)?;
                         self.state = next;
-                        Ok(if ends { Step::End(end) } else { Step::Pass(end) })
+                        Ok(Unit::Head { start, end, opens })
                     }
                 },
             },
             State::Length(left) => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= taken as u64;
-                if *left > 0 {
-                    return Ok(Step::Pass(taken));
+                if *left == 0 {
+                    self.state = State::Head(self.direction.next_head());
                 }
-                self.state = State::Head(self.direction.next_head());
-                Ok(Step::End(taken))
+                Ok(Unit::Data(taken))
             }
             State::Chunked(chunked) => match chunked.advance(bytes, &self.limits) {
-                Chunk::More => Ok(Step::More),
-                Chunk::Good(taken) => Ok(Step::Pass(taken)),
+                Chunk::More => Ok(Unit::More),
+                Chunk::Framing(taken) => Ok(Unit::Framing(taken)),
+                Chunk::Data(taken) => Ok(Unit::Data(taken)),
                 Chunk::Last(taken) => {
                     self.state = State::Head(self.direction.next_head());
-                    Ok(Step::End(taken))
+                    Ok(Unit::Trailers(taken))
                 }
                 Chunk::Refused(fault) => Err(self.direction.chunk_fault(fault)),
             },
-            State::UntilClose | State::Upgraded => Ok(Step::Pass(bytes.len())),
-            State::Upgrading => Ok(Step::More),
+            State::UntilClose | State::Upgraded => Ok(Unit::Data(bytes.len())),
+            State::Upgrading => Ok(Unit::More),
         }
     }
-}
-
-/// What one unit of the input is.
-enum Step {
-    /// No whole unit yet.
-    More,
-    /// So many good bytes.
-    Pass(usize),
-    /// So many good bytes, and the message ends with them.
-    End(usize),
 }
 
 impl Direction {
@@ -280,15 +338,15 @@ impl Direction {
         }
     }
 
-    /// Judges a whole head. The state that it leads to.
-    fn judge(&mut self, head: &[u8], limits: &MessageLimits) -> Result<State, Reason> {
-        let body = match self {
+    /// Judges a whole head. What it opens, and the state that it leads to.
+    fn judge(&mut self, head: &[u8], limits: &MessageLimits) -> Result<(Opens, State), Reason> {
+        let opens = match self {
             Self::Requests => {
                 let accepted = request::validate(RequestHead::http1(head)?, limits)?;
-                if accepted.upgrade.is_some() {
-                    return Ok(State::Upgrading);
+                Opens::Request {
+                    body: accepted.body,
+                    upgrade: accepted.upgrade,
                 }
-                accepted.body
             }
             Self::Responses {
                 to,
@@ -302,11 +360,11 @@ impl Direction {
                         if *interim > limits.interim_responses {
                             return Err(Reason::TooManyInterim);
                         }
-                        Body::None
+                        Opens::Interim
                     }
                     response::Accepted::Switched(_) => {
                         *to = None;
-                        return Ok(State::Upgraded);
+                        Opens::Switched
                     }
                     response::Accepted::Final {
                         body,
@@ -314,18 +372,24 @@ impl Direction {
                     } => {
                         *to = None;
                         *reusable = persistent;
-                        body
+                        Opens::Response { body }
                     }
                 }
             }
         };
-        Ok(match body {
-            Body::None => State::Head(self.next_head()),
-            Body::Length(length) => State::Length(length),
-            Body::Chunked => State::Chunked(Chunked::new()),
-            Body::UntilClose => State::UntilClose,
-            Body::Frames(_) => return Err(Reason::Internal),
-        })
+        let next = match opens {
+            Opens::Request { upgrade: Some(_), .. } => State::Upgrading,
+            Opens::Switched => State::Upgraded,
+            Opens::Interim => State::Head(self.next_head()),
+            Opens::Request { body, .. } | Opens::Response { body } => match body {
+                Body::None => State::Head(self.next_head()),
+                Body::Length(length) => State::Length(length),
+                Body::Chunked => State::Chunked(Chunked::new()),
+                Body::UntilClose => State::UntilClose,
+                Body::Frames(_) => return Err(Reason::Internal),
+            },
+        };
+        Ok((opens, next))
     }
 
     fn head_fault(&self, fault: HeadFault) -> Reason {

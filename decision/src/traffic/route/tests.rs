@@ -1,5 +1,7 @@
 //! Route choice against the specification's text, transcribed, and its corners by example.
 
+use std::sync::LazyLock;
+
 use super::*;
 use http::HeaderValue;
 use model::pattern::{Regex, ValuePattern};
@@ -23,7 +25,42 @@ const NAMES: [&str; 3] = ["x-a", "x-b", "x-c"];
 const KEYS: [&str; 3] = ["k", "k e", "ü"];
 const VALUES: [&str; 4] = ["1", "2", "a b", "é&=%"];
 const PATHS: [&str; 7] = ["/", "/a", "/ab", "/a/b", "/a/b/c", "/a/", "/b"];
-const REGEXES: [&str; 4] = ["/a.*", "/[^/]+/b", "/.", "/a/b"];
+const REGEXES: [&str; 10] = [
+    "/a.*",
+    "/[^/]+/b",
+    "/.",
+    "/a/b",
+    "/a/b/.+",
+    "/a/(b|b/c)",
+    "(?i)/A/B",
+    "/a/b?/?.*",
+    "/a/[^/]+/c",
+    "",
+];
+/// Of which the chance is small that a rule has it.
+const ODD_PATHS: [&str; 8] = [
+    "*",
+    "//",
+    "/a//b",
+    "/a/b/",
+    "/a/b/c/",
+    "/abc/d",
+    "/a/b/c/d/e/f",
+    "",
+];
+
+/// Compiled once: that is what takes time.
+static EXPRESSIONS: LazyLock<Vec<PathMatch>> = LazyLock::new(|| {
+    let compiled = REGEXES.iter().map(|source| PathMatch::regex(source));
+    compiled.collect::<Result<_, _>>().expect("valid")
+});
+static PATTERNS: LazyLock<Vec<ValuePattern>> = LazyLock::new(|| {
+    let exact = VALUES
+        .iter()
+        .map(|value| ValuePattern::Exact((*value).to_owned()));
+    let regex = ["[12]", "1,2|.*b"].map(|source| ValuePattern::Regex(Regex::new(source).expect("valid")));
+    exact.chain(regex).collect()
+});
 
 fn rule(name: usize, matches: Vec<RequestMatch>) -> Rule {
     Rule {
@@ -37,18 +74,14 @@ fn rule(name: usize, matches: Vec<RequestMatch>) -> Rule {
 }
 
 fn a_pattern() -> impl Strategy<Value = ValuePattern> {
-    prop_oneof![
-        select(&VALUES[..]).prop_map(|value| ValuePattern::Exact(value.to_owned())),
-        Just(ValuePattern::Regex(Regex::new("[12]").expect("valid"))),
-        Just(ValuePattern::Regex(Regex::new("1,2|.*b").expect("valid"))),
-    ]
+    select(PATTERNS.as_slice())
 }
 
 fn a_match() -> impl Strategy<Value = RequestMatch> {
     let path = prop_oneof![
         select(&PATHS[..]).prop_map(|path| PathMatch::exact(path).expect("valid")),
         select(&PATHS[..]).prop_map(|path| PathMatch::prefix(path).expect("valid")),
-        select(&REGEXES[..]).prop_map(|source| PathMatch::regex(source).expect("valid")),
+        select(EXPRESSIONS.as_slice()),
     ];
     let headers = vec(
         (select(&NAMES[..]).prop_map(HeaderName::from_static), a_pattern()),
@@ -80,7 +113,7 @@ fn a_match() -> impl Strategy<Value = RequestMatch> {
 fn a_request() -> impl Strategy<Value = Sent> {
     (
         select(vec![Method::GET, Method::POST, Method::OPTIONS]),
-        select(&PATHS[..]).prop_map(str::to_owned),
+        prop_oneof![3 => select(&PATHS[..]), 1 => select(&ODD_PATHS[..])].prop_map(str::to_owned),
         vec((select(&KEYS[..]), select(&VALUES[..])), 0..4),
         vec((select(&NAMES[..]), select(&VALUES[..])), 0..4),
         any::<bool>(),
@@ -126,7 +159,13 @@ fn chosen(rules: &[Rule], sent: &Sent) -> Option<usize> {
         query: query.as_deref(),
         headers: &headers,
     };
-    choose(rules, &view).map(|rule| rule.name.parse().expect("a number"))
+    let chosen = choose(rules, &view).map(|rule| rule.name.parse().expect("a number"));
+    assert_eq!(
+        RouteTable::compile(rules).choose(rules, &view),
+        chosen,
+        "by the table"
+    );
+    chosen
 }
 
 /// The specification, word for word: every match against every other.
@@ -250,6 +289,33 @@ proptest! {
     ) {
         let rules: Vec<_> = matches.into_iter().enumerate().map(|(at, matches)| rule(at, matches)).collect();
         prop_assert_eq!(chosen(&rules, &sent), reference::choose(&rules, &sent));
+    }
+
+    #[test]
+    fn a_table_of_many_rules_answers_as_all_of_them_in_turn(
+        matches in vec(vec(a_match(), 1..4), 0..60),
+        requests in vec(a_request(), 1..8),
+    ) {
+        let rules: Vec<_> = matches.into_iter().enumerate().map(|(at, matches)| rule(at, matches)).collect();
+        for sent in &requests {
+            // Asserts that both agree.
+            chosen(&rules, sent);
+        }
+    }
+
+    #[test]
+    fn any_path_is_looked_up_as_all_rules_in_turn_say(
+        prefixes in vec("(/[ab]{1,2}){1,4}", 0..20),
+        paths in vec("(/[ab]{0,2}){0,6}|.{0,9}", 1..9),
+    ) {
+        let rules: Vec<_> = prefixes
+            .iter()
+            .enumerate()
+            .map(|(at, path)| rule(at, vec![on(if at % 3 == 0 { PathMatch::exact(path) } else { PathMatch::prefix(path) })]))
+            .collect();
+        for path in &paths {
+            chosen(&rules, &get(path));
+        }
     }
 
     #[test]

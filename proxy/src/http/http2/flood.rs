@@ -1,4 +1,4 @@
-//! Stands under hyper on HTTP/2 connections and counts what a peer makes the proxy do for nothing.
+//! Stands under the codec on HTTP/2 connections and counts what a peer makes the proxy do for nothing.
 //!
 //! What is over its limit never reaches the codec. The connection then ends in order: GOAWAY with the code that
 //! says why, behind the last whole frame that was written; end of output; and what the peer still sends is thrown

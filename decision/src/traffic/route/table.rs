@@ -1,0 +1,260 @@
+//! The rules of one port, made ready to choose among: many rules cost a request little more than one.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use model::pattern::Regex;
+use model::route::{PathMatch, RequestMatch, Rule};
+use regex_syntax::hir::literal::{ExtractKind, Extractor, Seq};
+use smallvec::SmallVec;
+
+use super::{RequestView, Summary, fits_beside_path, path_fits};
+use crate::traffic::grpc;
+
+/// An index of rules. It holds no rule itself, so that it can be kept beside those that it was made from.
+///
+/// All matches are put in the order of their summaries once; a place in that order is a match's rank, and of
+/// those that fit, the one of the least rank wins. So it does not matter in which order matches are tried, and
+/// those that a path cannot fit need not be: a request meets the matches filed under its whole path, under its
+/// prefixes of whole elements, and those that say nothing of how a path begins. Memory is linear in the rules.
+#[derive(Debug, Clone, Default)]
+pub struct RouteTable {
+    /// By rank.
+    candidates: Vec<Candidate>,
+    /// By the exact path they want.
+    exact: ByPath,
+    /// By a prefix of whole elements that every path has which they fit.
+    under: ByPath,
+    everywhere: Ranks,
+    /// The least rank filed under any prefix of this length in bytes: most lengths need no look-up.
+    least_under: Vec<Rank>,
+    asks_for_grpc: bool,
+}
+
+/// Less takes precedence.
+type Rank = usize;
+/// Of one place, ascending. Most places have a match or two.
+type Ranks = SmallVec<[Rank; 2]>;
+
+/// Only configuration puts paths in, so that no request can make them collide.
+type ByPath = HashMap<Box<str>, Ranks, foldhash::fast::RandomState>;
+
+const NONE: Rank = Rank::MAX;
+
+/// One match of one rule.
+#[derive(Debug, Clone)]
+struct Candidate {
+    rule: usize,
+    /// Its place among the rule's matches.
+    at: usize,
+    /// Of an expression. Any other path fits wherever the match is met.
+    literals: Option<Box<Literals>>,
+    wants_only_a_path: bool,
+}
+
+impl RouteTable {
+    /// Makes the index; linear in the rules but for the sorting of their matches.
+    pub fn compile(rules: &[Rule]) -> Self {
+        let mut matches: Vec<_> = rules
+            .iter()
+            .enumerate()
+            .flat_map(|(rule, Rule { matches, .. })| {
+                let placed = move |(at, wanted)| (Summary::of(wanted), rule, at, wanted);
+                matches.iter().enumerate().map(placed)
+            })
+            .collect();
+        // A stable sort: of equals the first stays before the others.
+        matches.sort_by_key(|(summary, ..)| Reverse(*summary));
+
+        let mut table = Self::default();
+        for (rank, (_, rule, at, wanted)) in matches.into_iter().enumerate() {
+            let literals = match &wanted.path {
+                PathMatch::Regex(regex) => Some(Box::new(Literals::of(regex))),
+                PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
+            };
+            table.file(rank, &wanted.path, literals.as_deref());
+            table.asks_for_grpc |= wanted.grpc_only;
+            table.candidates.push(Candidate {
+                rule,
+                at,
+                literals,
+                wants_only_a_path: wants_only_a_path(wanted),
+            });
+        }
+        table
+    }
+
+    /// The place in `rules` of the rule that governs this request; `None` where none matches. `rules` are those
+    /// that the table was compiled from. The answer is that of [`super::choose`].
+    pub fn choose(&self, rules: &[Rule], request: &RequestView<'_>) -> Option<usize> {
+        let is_grpc = self.asks_for_grpc && grpc::is_grpc(request.headers);
+        let fits_request = |rank: &Rank| {
+            let Some(candidate) = self.candidates.get(*rank) else {
+                return false;
+            };
+            let wanted = || rules.get(candidate.rule)?.matches.get(candidate.at);
+            match &candidate.literals {
+                None if candidate.wants_only_a_path => true,
+                None => wanted().is_some_and(|wanted| fits_beside_path(wanted, request, is_grpc)),
+                Some(literals) => {
+                    literals.are_in(request.path)
+                        && wanted().is_some_and(|wanted| {
+                            fits_beside_path(wanted, request, is_grpc)
+                                && path_fits(&wanted.path, request.path)
+                        })
+                }
+            }
+        };
+        let best_of = |ranks: &Ranks, best: Rank| {
+            let mut better = ranks.iter().copied().take_while(|rank| *rank < best);
+            better.find(fits_request).unwrap_or(best)
+        };
+
+        let path = request.path;
+        let mut best = match self.exact.get(path) {
+            Some(ranks) => best_of(ranks, NONE),
+            None => NONE,
+        };
+        for end in element_ends(path, self.least_under.len()) {
+            if self.least_under.get(end).is_some_and(|least| *least < best)
+                && let Some(ranks) = path.get(..end).and_then(|prefix| self.under.get(prefix))
+            {
+                best = best_of(ranks, best);
+            }
+        }
+        best = best_of(&self.everywhere, best);
+        self.candidates.get(best).map(|candidate| candidate.rule)
+    }
+
+    /// Files a match where every request that can fit it will meet it.
+    fn file(&mut self, rank: Rank, wanted: &PathMatch, literals: Option<&Literals>) {
+        match wanted {
+            PathMatch::Exact(path) => self.exact.entry(path.as_str().into()).or_default().push(rank),
+            PathMatch::Prefix(prefix) if prefix != "/" => self.file_under(prefix, rank),
+            PathMatch::Prefix(_) => self.everywhere.push(rank),
+            PathMatch::Regex(_) => match literals.and_then(Literals::leading_elements) {
+                Some(prefix) => self.file_under(prefix, rank),
+                None => self.everywhere.push(rank),
+            },
+        }
+    }
+
+    fn file_under(&mut self, prefix: &str, rank: Rank) {
+        self.under.entry(prefix.into()).or_default().push(rank);
+        if self.least_under.len() <= prefix.len() {
+            self.least_under.resize(prefix.len() + 1, NONE);
+        }
+        if let Some(least) = self.least_under.get_mut(prefix.len()) {
+            *least = rank.min(*least);
+        }
+    }
+}
+
+fn wants_only_a_path(wanted: &RequestMatch) -> bool {
+    let RequestMatch {
+        path: _,
+        method,
+        headers,
+        query,
+        grpc_only,
+    } = wanted;
+    method.is_none() && headers.is_empty() && query.is_empty() && !grpc_only
+}
+
+/// Where the prefixes of whole elements end that are shorter than `limit` bytes, the longest first.
+fn element_ends(path: &str, limit: usize) -> impl Iterator<Item = usize> {
+    let within = path.as_bytes().get(..limit).unwrap_or(path.as_bytes());
+    let whole = (path.len() < limit).then_some(path.len());
+    whole.into_iter().chain(memchr::memrchr_iter(b'/', within))
+}
+
+/// What is known of every path that an expression matches, which is cheaper to see than whether it matches.
+#[derive(Debug, Clone, Default)]
+struct Literals {
+    first: Box<str>,
+    last: Box<str>,
+}
+
+impl Literals {
+    fn of(regex: &Regex) -> Self {
+        // The expression is known to compile; where another parser disagrees, nothing is known.
+        let Ok(parsed) = regex_syntax::parse(regex.source()) else {
+            return Self::default();
+        };
+        let extract = |kind| Extractor::new().kind(kind).extract(&parsed);
+        let text = |bytes: Option<&[u8]>| {
+            let text = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok());
+            text.unwrap_or_default().into()
+        };
+        Self {
+            first: text(Seq::longest_common_prefix(&extract(ExtractKind::Prefix))),
+            last: text(Seq::longest_common_suffix(&extract(ExtractKind::Suffix))),
+        }
+    }
+
+    fn are_in(&self, path: &str) -> bool {
+        path.ends_with(&*self.last) && path.starts_with(&*self.first)
+    }
+
+    /// `/users` of `/users/[0-9]+`; `None` where there are none to look for.
+    fn leading_elements(&self) -> Option<&str> {
+        let (elements, _) = self.first.rsplit_once('/')?;
+        (!elements.is_empty()).then_some(elements)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_filed_under_the_elements_they_begin_with() {
+        for (source, elements) in [
+            ("/users/[0-9]+", Some("/users")),
+            ("/users/4[0-9]*/cart", Some("/users")),
+            ("/users/(a|b)/x", Some("/users")),
+            ("/v1/(users|user/x)", Some("/v1")),
+            ("(/v1|/v1/a)/b", Some("/v1")),
+            ("/a/b/", Some("/a/b")),
+            ("/a/b/?", Some("/a")),
+            ("^/a/b", Some("/a")),
+            ("/(a/b/)?c", None),
+            ("/a/b|/c/d", None),
+            ("(?i)/a/b", None),
+            ("/a", None),
+            ("/[^/]+/Get", None),
+            (".*", None),
+            ("", None),
+        ] {
+            let regex = Regex::new(source).expect("valid");
+            assert_eq!(Literals::of(&regex).leading_elements(), elements, "{source}");
+        }
+    }
+
+    #[test]
+    fn what_every_match_ends_with() {
+        for (source, last) in [
+            ("/users/[0-9]+/cart", "/cart"),
+            ("/users/[0-9]+", ""),
+            ("/(a|ba)", "a"),
+            ("/a|/b", ""),
+            ("/x/a?", ""),
+            ("(?i)/x", ""),
+            ("/.*\\.(js|css)$", "s"),
+        ] {
+            let regex = Regex::new(source).expect("valid");
+            assert_eq!(&*Literals::of(&regex).last, last, "{source}");
+        }
+    }
+
+    #[test]
+    fn prefixes_of_whole_elements() {
+        let ends = |path, limit| element_ends(path, limit).collect::<Vec<_>>();
+        assert_eq!(ends("/a/bc", 99), [5, 2, 0]);
+        assert_eq!(ends("/a/bc/", 99), [6, 5, 2, 0]);
+        assert_eq!(ends("/a/bc", 5), [2, 0]);
+        assert_eq!(ends("/a/bc", 6), [5, 2, 0]);
+        assert_eq!(ends("/a/bc", 0), [] as [usize; 0]);
+        assert_eq!(ends("*", 9), [1]);
+    }
+}

@@ -1,0 +1,346 @@
+//! Serves HTTP/1.1 to whoever called: one request after another, each answered before the next is read.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use decision::Reason;
+use decision::message::http1::{Http1Reader, Opens};
+use decision::message::{Body as BodyLength, fields};
+use http::header::{CONNECTION, EXPECT, TE};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use tokio::time::timeout;
+
+use super::framing::Framing;
+use super::head;
+use super::sender::{SendFailure, Sender};
+use super::wire::{Arrival, ReadFailure, Wire};
+use crate::downstream::{Arrived, Downstream};
+use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::{date, handle};
+use crate::leg::Leg;
+use crate::presence::Presence;
+use crate::tcp;
+
+/// How long a connection that is to end waits for a request that may be on its way.
+const CLOSE_GRACE: Duration = Duration::from_millis(200);
+/// How long, and how much, a refused client may go on sending before its connection is cut.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1024 * 1024;
+/// How much of a request's unread body is thrown away so that its connection can be used again.
+const DRAIN_BYTES: usize = 64 * 1024;
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A client's connection, shared between its loop and the body of the request that is being answered.
+pub(crate) type ClientWire = Rc<RefCell<Wire>>;
+
+/// Serves a connection to its end; `first` was already read from it.
+pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut) {
+    let presence = downstream.worker.connections.enter();
+    let reader = Http1Reader::requests(downstream.worker.limits.message);
+    let wire = Rc::new(RefCell::new(Wire::new(leg, first, reader)));
+    loop {
+        wire.borrow_mut().rest();
+        let header_timeout = downstream.worker.limits.header_timeout;
+        let head = match next_head(&wire, &presence, header_timeout).await {
+            // Another sidecar may have sent a request just now; it is answered, and told that it was the last.
+            Head::Closing if downstream.peer.is_some() => last_head(&wire).await,
+            head => head,
+        };
+        // Boxed, so that a connection that waits does not hold the room that a request needs.
+        let next = match head {
+            Head::Request { head, opens } => {
+                Box::pin(exchange(&downstream, &wire, &presence, head, opens)).await
+            }
+            Head::Refused(reason) => {
+                Box::pin(refuse(&downstream, &wire, reason)).await;
+                Next::Linger
+            }
+            Head::None | Head::Closing => return,
+        };
+        match next {
+            Next::Request => {}
+            Next::Close => return close(&wire).await,
+            Next::Linger => return linger(&wire).await,
+            Next::Tunnel { upstream, first } => {
+                return Box::pin(tunnel(&downstream, wire, upstream, first)).await;
+            }
+            Next::Broken => return,
+        }
+    }
+}
+
+/// What came instead of a wait.
+enum Head {
+    Request {
+        head: Bytes,
+        opens: Opens,
+    },
+    Refused(Reason),
+    /// The client closed.
+    None,
+    /// It was idle for too long, or the proxy stops.
+    Closing,
+}
+
+/// What follows an exchange.
+enum Next {
+    Request,
+    Close,
+    /// Close, but read on for a moment: a socket that is closed with unread bytes is reset, and the client might never
+    /// see the answer (RFC 9112 section 9.6).
+    Linger,
+    Tunnel {
+        upstream: Leg,
+        first: BytesMut,
+    },
+    Broken,
+}
+
+async fn next_head(wire: &ClientWire, presence: &Presence, header_timeout: Duration) -> Head {
+    let begun = poll_fn(|cx| match poll_head(wire, cx) {
+        Poll::Ready(head) => Poll::Ready(Some(head)),
+        Poll::Pending if wire.borrow().mid_head() => Poll::Ready(None),
+        Poll::Pending => presence.poll_closing(cx).map(|()| Some(Head::Closing)),
+    })
+    .await;
+    if let Some(head) = begun {
+        return head;
+    }
+    // Armed only for a head that does not arrive in one piece.
+    match timeout(header_timeout, poll_fn(|cx| poll_head(wire, cx))).await {
+        Ok(head) => head,
+        Err(_) => Head::Refused(Reason::HeaderTimeout),
+    }
+}
+
+async fn last_head(wire: &ClientWire) -> Head {
+    timeout(CLOSE_GRACE, poll_fn(|cx| poll_head(wire, cx)))
+        .await
+        .unwrap_or(Head::None)
+}
+
+fn poll_head(wire: &ClientWire, cx: &mut Context<'_>) -> Poll<Head> {
+    Poll::Ready(match ready!(wire.borrow_mut().poll_arrival(cx)) {
+        Ok(Arrival::Head { head, opens }) => Head::Request { head, opens },
+        Ok(Arrival::Closed | Arrival::Data(_) | Arrival::Trailers(_)) | Err(ReadFailure::Io(_)) => Head::None,
+        Err(ReadFailure::Refused(reason)) => Head::Refused(reason),
+    })
+}
+
+/// How the client asked, as far as it decides how it is answered.
+struct Asked {
+    method: Method,
+    version: Version,
+    /// The client keeps the connection open for another request.
+    persistent: bool,
+    trailers: bool,
+}
+
+impl Asked {
+    fn of(parts: &Parts) -> Self {
+        let options = fields::connection_options(&parts.headers);
+        Self {
+            method: parts.method.clone(),
+            version: parts.version,
+            persistent: match parts.version {
+                Version::HTTP_10 => options.keep_alive && !options.close,
+                _ => !options.close,
+            },
+            trailers: parts.headers.contains_key(TE),
+        }
+    }
+}
+
+async fn exchange(
+    downstream: &Rc<Downstream>,
+    wire: &ClientWire,
+    presence: &Rc<Presence>,
+    head: Bytes,
+    opens: Opens,
+) -> Next {
+    let busy = presence.begin();
+    let parts = match head::request(&head) {
+        Ok(parts) => parts,
+        Err(reason) => {
+            refuse(downstream, wire, reason).await;
+            return Next::Linger;
+        }
+    };
+    drop(head);
+    let asked = Asked::of(&parts);
+    let (body, upgrade) = match opens {
+        Opens::Request { body, upgrade } => (body, upgrade),
+        _ => (BodyLength::None, None),
+    };
+    let body = match body {
+        BodyLength::None => RequestBody::Empty,
+        BodyLength::Length(length) => RequestBody::http1(wire.clone(), Some(length), wants_continue(&parts)),
+        _ => RequestBody::http1(wire.clone(), None, wants_continue(&parts)),
+    };
+    let arrived = Arrived {
+        request: Request::from_parts(parts, body),
+        refused: None,
+    };
+    let mut response = handle(downstream, arrived).await;
+    if let Some(switched) = response.body_mut().take_switched() {
+        let (upstream, first) = switched;
+        let sent = send(wire, response, &asked, false).await;
+        return match sent {
+            Ok(_) => Next::Tunnel { upstream, first },
+            Err(_) => Next::Broken,
+        };
+    }
+    if upgrade.is_some() {
+        wire.borrow_mut().not_upgraded();
+    }
+    let persistent = asked.persistent && !presence.is_closing();
+    let sent = send(wire, response, &asked, persistent).await;
+    drop(busy);
+    match sent {
+        Ok(kept) => after(wire, kept && persistent),
+        Err(_) => Next::Broken,
+    }
+}
+
+fn wants_continue(parts: &Parts) -> bool {
+    parts.version == Version::HTTP_11 && parts.headers.contains_key(EXPECT)
+}
+
+/// What can follow, now that the answer is written.
+fn after(wire: &ClientWire, persistent: bool) -> Next {
+    let mut wire = wire.borrow_mut();
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut drained = 0;
+    while wire.mid_message() && !wire.mid_head() {
+        // Nobody wants the rest of the request's body. What is there of it already is cheap to throw away.
+        match wire.poll_arrival(&mut cx) {
+            Poll::Ready(Ok(Arrival::Data(data))) if drained < DRAIN_BYTES => drained += data.len(),
+            Poll::Ready(Ok(Arrival::Trailers(_))) => {}
+            _ => return Next::Linger,
+        }
+    }
+    if persistent { Next::Request } else { Next::Close }
+}
+
+/// Answers a request of which nothing was accepted.
+async fn refuse(downstream: &Rc<Downstream>, wire: &ClientWire, reason: Reason) {
+    let method = if wire.borrow().refused_head_request() {
+        Method::HEAD
+    } else {
+        Method::from_bytes(b"REFUSED").unwrap_or_default()
+    };
+    let mut request = Request::new(RequestBody::Empty);
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = http::Uri::from_static("*");
+    let arrived = Arrived {
+        request,
+        refused: Some(reason),
+    };
+    let asked = Asked {
+        method,
+        version: Version::HTTP_11,
+        persistent: false,
+        trailers: false,
+    };
+    let response = handle(downstream, arrived).await;
+    // Who does not listen any more misses the answer.
+    let _ = send(wire, response, &asked, false).await;
+}
+
+/// Writes the answer. Whether the connection can be used again, as far as the answer decides it.
+async fn send(
+    wire: &ClientWire,
+    response: Response<ResponseBody>,
+    asked: &Asked,
+    persistent: bool,
+) -> Result<bool, SendFailure> {
+    let (mut parts, mut body) = response.into_parts();
+    let exact = body.size_hint().exact();
+    date::ensure(&mut parts.headers);
+    let (framing, kept) = {
+        let mut wire = wire.borrow_mut();
+        let out = wire.head();
+        head::write_response(out, asked.version, parts.status, &parts.headers);
+        let delimited = exact.is_some()
+            || asked.version == Version::HTTP_11
+            || parts.headers.contains_key(http::header::CONTENT_LENGTH);
+        let kept = persistent && delimited;
+        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+            match (kept, asked.version) {
+                (false, _) => head::write_field(out, &CONNECTION, b"close"),
+                (true, Version::HTTP_10) => head::write_field(out, &CONNECTION, b"keep-alive"),
+                (true, _) => {}
+            }
+        }
+        let framing = Framing::of_response(
+            out,
+            (&asked.method, asked.version),
+            parts.status,
+            &parts.headers,
+            exact,
+            asked.trailers,
+        );
+        (framing, kept)
+    };
+    drop(parts);
+    let mut sender = Sender::new(framing);
+    poll_fn(|cx| {
+        let sent = sender.poll_send(wire, &mut body, cx);
+        if sent.is_pending() {
+            // The request's body goes on even where the client does not read yet.
+            body.drive(cx);
+        }
+        sent
+    })
+    .await?;
+    Ok(kept)
+}
+
+async fn close(wire: &ClientWire) {
+    // Refused only where the connection is already gone.
+    let _ = poll_fn(|cx| wire.borrow_mut().poll_shutdown(cx)).await;
+}
+
+async fn linger(wire: &ClientWire) {
+    close(wire).await;
+    let until = Instant::now() + LINGER_TIME;
+    let mut bytes = 0;
+    let discard = async {
+        while bytes < LINGER_BYTES {
+            match poll_fn(|cx| wire.borrow_mut().poll_discard(cx)).await {
+                Ok(count) if count > 0 => bytes += count,
+                _ => return,
+            }
+        }
+    };
+    // Either way, that was the moment.
+    let _ = tokio::time::timeout_at(until.into(), discard).await;
+}
+
+/// Both connections are one from here on.
+async fn tunnel(downstream: &Downstream, wire: ClientWire, upstream: Leg, first: BytesMut) {
+    let Some(wire) = Rc::into_inner(wire) else {
+        return tracing::debug!("an upgrade was not carried out: the request's body is still read");
+    };
+    let (client, held) = wire.into_inner().into_parts();
+    tcp::tunnel_with(
+        (client, held),
+        (upstream, first),
+        downstream.worker.limits.idle_timeout,
+    )
+    .await;
+}
+
+/// Tells a client that waits for it that its body is wanted (RFC 9110 section 10.1.1).
+pub(crate) fn say_continue(wire: &ClientWire, cx: &mut Context<'_>) {
+    let mut wire = wire.borrow_mut();
+    wire.head().extend_from_slice(CONTINUE);
+    // What does not fit now is written with the answer.
+    let _ = wire.poll_flush(cx);
+}

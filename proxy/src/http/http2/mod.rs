@@ -1,0 +1,9 @@
+//! HTTP/2 on both sides of the proxy: the h2 crate, behind the meter that counts its frames.
+
+pub(crate) mod client;
+mod flood;
+mod incoming;
+mod outgoing;
+pub(crate) mod server;
+
+pub(crate) use incoming::Incoming;

@@ -1,0 +1,155 @@
+//! Serves HTTP/2 to whoever called: every stream is a task of the connection's worker.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use h2::RecvStream;
+use h2::server::{Connection, SendResponse};
+use http::{Request, Response};
+use http_body::Body as _;
+use tokio::time::{Instant, sleep_until};
+
+use super::Incoming;
+use super::flood::Metered;
+use super::outgoing::{SendFailure, poll_send};
+use crate::downstream::{Arrived, Downstream};
+use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::{date, handle};
+use crate::leg::Leg;
+use crate::presence::Presence;
+
+/// How long a peer that was told to go may keep a connection without streams.
+const FAREWELL_TIME: Duration = Duration::from_secs(5);
+
+/// Serves a connection to its end; `first` was already read from it.
+pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut) {
+    let presence = downstream.worker.connections.enter();
+    let limits = &downstream.worker.limits;
+    let metered = Metered::of_client(leg, downstream.client, first, limits);
+    let mut handshake = pin!(
+        h2::server::Builder::new()
+            .max_concurrent_streams(limits.streams_per_connection)
+            .max_header_list_size(u32::try_from(limits.message.head_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(limits.pending_resets)
+            .max_local_error_reset_streams(Some(limits.error_resets))
+            .initial_window_size(limits.stream_window)
+            .initial_connection_window_size(limits.connection_window)
+            .max_frame_size(limits.frame_bytes)
+            .handshake::<_, Bytes>(metered)
+    );
+    let shaken = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Ready(connection) => Poll::Ready(Some(connection)),
+        Poll::Pending => presence.poll_closing(cx).map(|()| None),
+    });
+    match shaken.await {
+        Some(Ok(connection)) => run(&downstream, connection, &presence).await,
+        Some(Err(error)) => tracing::debug!(client = %downstream.client, %error, "no HTTP/2 connection"),
+        None => {}
+    }
+}
+
+/// Takes up streams until the connection has ended.
+async fn run(
+    downstream: &Rc<Downstream>,
+    mut connection: Connection<Metered<Leg>, Bytes>,
+    presence: &Rc<Presence>,
+) {
+    let mut farewell = None;
+    loop {
+        let accepted = poll_fn(|cx| {
+            if farewell.is_none() && presence.poll_closing(cx).is_ready() {
+                connection.graceful_shutdown();
+                farewell = Some(Box::pin(sleep_until(Instant::now() + FAREWELL_TIME)));
+            }
+            if let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
+            while let Some(over) = &mut farewell
+                && over.as_mut().poll(cx).is_ready()
+            {
+                if !connection.has_streams() {
+                    return Poll::Ready(None);
+                }
+                over.as_mut().reset(Instant::now() + FAREWELL_TIME);
+            }
+            Poll::Pending
+        });
+        match accepted.await {
+            Some(Ok((request, respond))) => {
+                let (downstream, presence) = (downstream.clone(), presence.clone());
+                tokio::task::spawn_local(stream(downstream, presence, request, respond));
+            }
+            Some(Err(error)) => {
+                return tracing::debug!(client = %downstream.client, %error, "connection ended");
+            }
+            None => return,
+        }
+    }
+}
+
+/// One request and its answer.
+async fn stream(
+    downstream: Rc<Downstream>,
+    presence: Rc<Presence>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let busy = presence.begin();
+    let (parts, incoming) = request.into_parts();
+    let body = if incoming.is_end_stream() {
+        RequestBody::Empty
+    } else {
+        RequestBody::Http2(Incoming::new(incoming, &parts.headers))
+    };
+    let arrived = Arrived {
+        request: Request::from_parts(parts, body),
+        refused: None,
+    };
+    let response = {
+        let mut answer = pin!(handle(&downstream, arrived));
+        poll_fn(|cx| match respond.poll_reset(cx) {
+            // The client went away. What was begun for it is dropped.
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => answer.as_mut().poll(cx).map(Some),
+        })
+        .await
+    };
+    if let Some(response) = response
+        && let Err(error) = send(&mut respond, response).await
+    {
+        tracing::debug!(client = %downstream.client, %error, "an answer was not sent whole");
+    }
+    drop(busy);
+}
+
+async fn send(
+    respond: &mut SendResponse<Bytes>,
+    response: Response<ResponseBody>,
+) -> Result<(), SendFailure> {
+    let (mut parts, mut body) = response.into_parts();
+    date::ensure(&mut parts.headers);
+    let ends = body.is_end_stream();
+    let mut stream = respond.send_response(Response::from_parts(parts, ()), ends)?;
+    if ends {
+        return Ok(());
+    }
+    let sent = poll_fn(|cx| {
+        let sent = poll_send(&mut stream, &mut body, cx);
+        if sent.is_pending() {
+            // The request's body goes on even where the client does not read yet.
+            body.drive(cx);
+        }
+        sent
+    })
+    .await;
+    if let Err(SendFailure::Incomplete) = sent {
+        // A reset throws away what still waits in the codec: the head and the good part of the body leave first.
+        tokio::task::yield_now().await;
+        stream.send_reset(h2::Reason::INTERNAL_ERROR);
+    }
+    sent
+}
