@@ -144,7 +144,7 @@ defaults
         } = section;
         let _ = writeln!(
             config,
-            "listen {name}\n  mode {mode}\n  bind {bind}\n  server app {server}"
+            "listen {name}\n  mode {mode}\n  bind {bind}\n  server app {server} pool-purge-delay 1h"
         );
     }
     let path = setting.write(&format!("{name}.cfg"), &config)?;
