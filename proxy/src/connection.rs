@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
+use certs::ServerTls;
 use decision::message::detect::{Detected, detect};
 use model::{AppProtocol, ServicePort};
+use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -33,7 +36,7 @@ pub(crate) enum Role {
     /// The application's calls to one service.
     Local(ServicePort),
     /// mTLS from other sidecars.
-    Inbound(Arc<rustls::ServerConfig>),
+    Inbound(ServerTls),
 }
 
 /// A connection that is not served yet.
@@ -82,7 +85,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     match role.as_ref() {
         Role::Outbound => outbound(worker, stream, client, None).await,
         Role::Local(service) => outbound(worker, stream, client, Some(service.clone())).await,
-        Role::Inbound(tls) => inbound(worker, stream, client, tls.clone()).await,
+        Role::Inbound(tls) => inbound(worker, stream, client, tls).await,
     }
     drop(permit);
 }
@@ -141,14 +144,18 @@ async fn outbound(
     }
 }
 
-async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls: Arc<rustls::ServerConfig>) {
-    let handshake = Box::pin(TlsAcceptor::from(tls).accept(Socket::new(stream)));
+async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls: &ServerTls) {
+    let config = match tls.config() {
+        Ok(config) => config,
+        Err(error) => return tracing::error!(%client, %error, "no TLS server settings"),
+    };
+    let handshake = Box::pin(TlsAcceptor::from(config).accept(Socket::new(stream)));
     let stream = match tokio::time::timeout(worker.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::info!(%client, %error, "mTLS handshake refused"),
         Err(_) => return tracing::info!(%client, "mTLS handshake not over in time"),
     };
-    let Some(downstream) = identify(worker, client, &stream) else {
+    let Some(downstream) = identify(worker, client, tls, &stream) else {
         return;
     };
     let (alpn_tcp, alpn_http2) = {
@@ -175,12 +182,26 @@ fn mtls(stream: TlsStream<Socket>) -> Leg {
 }
 
 /// Who called, and which service: known before the first byte of the request.
-fn identify(worker: Rc<Worker>, client: SocketAddr, stream: &TlsStream<Socket>) -> Option<Downstream> {
+fn identify(
+    worker: Rc<Worker>,
+    client: SocketAddr,
+    tls: &ServerTls,
+    stream: &TlsStream<Socket>,
+) -> Option<Downstream> {
     let connection = stream.get_ref().1;
-    let Some(peer) = certs::verified_peer(connection) else {
-        tracing::info!(%client, "closed: no verified peer");
-        return None;
+    let peer = match tls.verified_peer(connection, SystemTime::now()) {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::info!(%client, %error, "closed: no verified peer");
+            return None;
+        }
     };
+    let registry = &worker.shared.registry;
+    let handshakes = match connection.handshake_kind() {
+        Some(HandshakeKind::Resumed) => &registry.handshakes_resumed,
+        _ => &registry.handshakes_full,
+    };
+    handshakes.fetch_add(1, Relaxed);
     let sni = connection.server_name().unwrap_or_default();
     let Some(service) = ServicePort::from_sni(sni, &worker.shared.domain) else {
         tracing::info!(%client, peer = %peer.id(), sni, "closed: the SNI names no service");

@@ -109,6 +109,9 @@ pub struct Limits {
     pub frames: FrameLimits,
     /// A mesh connection without traffic is pinged this often. Default 20 s.
     pub keepalive_interval: Duration,
+    /// Latest mTLS sessions with other sidecars that they can resume, each 1.5 KiB and at most 8; 0 turns resumption
+    /// off. Default 2,048.
+    pub tls_sessions: usize,
     /// How long a stopping proxy lets requests finish. Default 20 s.
     pub drain_timeout: Duration,
 }
@@ -141,6 +144,7 @@ impl Default for Limits {
                 ..FrameLimits::default()
             },
             keepalive_interval: Duration::from_secs(20),
+            tls_sessions: 2048,
             drain_timeout: Duration::from_secs(20),
         }
     }

@@ -30,6 +30,10 @@ pub struct Stats {
     /// Connections closed or refused because of a limit or of what the peer sent.
     pub connections_refused: u64,
     pub connections_open: u64,
+    /// mTLS handshakes of other sidecars that came in and were over, in full.
+    pub handshakes_full: u64,
+    /// Those that resumed a session.
+    pub handshakes_resumed: u64,
 }
 
 /// The certificate in use.
@@ -162,6 +166,8 @@ pub(crate) struct Registry {
     series: Mutex<BTreeMap<Series, Vec<Arc<Cells>>>>,
     pub(crate) connections_refused: AtomicU64,
     pub(crate) connections_open: AtomicU64,
+    pub(crate) handshakes_full: AtomicU64,
+    pub(crate) handshakes_resumed: AtomicU64,
 }
 
 impl Registry {
@@ -197,6 +203,8 @@ impl Registry {
             requests: requests.collect(),
             connections_refused: self.connections_refused.load(Relaxed),
             connections_open: self.connections_open.load(Relaxed),
+            handshakes_full: self.handshakes_full.load(Relaxed),
+            handshakes_resumed: self.handshakes_resumed.load(Relaxed),
             ..Stats::default()
         }
     }
@@ -310,6 +318,18 @@ impl Collector for StatsCollector {
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "weft_tls_handshakes",
+            "mTLS handshakes of other sidecars, in full or resuming a session",
+            None,
+            ConstCounter::new(0u64).metric_type(),
+        )?;
+        for (kind, value) in [
+            ("full", stats.handshakes_full),
+            ("resumed", stats.handshakes_resumed),
+        ] {
+            ConstCounter::new(value).encode(family.encode_family(&[("kind", kind)])?)?;
         }
         let until_expiry = stats.certificate.as_ref().map_or(0, |certificate| {
             let left = certificate

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use decision::Reason;
-use decision::message::http1::{Http1Reader, Opens};
-use decision::message::{Body as BodyLength, fields};
-use http::header::{CONNECTION, EXPECT, TE};
+use decision::message::Body as BodyLength;
+use decision::message::http1::{Http1Reader, RequestAt};
+use http::header::{CONNECTION, TE};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -54,9 +54,7 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
         };
         // Boxed, so that a connection that waits does not hold the room that a request needs.
         let next = match head {
-            Head::Request { head, opens } => {
-                Box::pin(exchange(&downstream, &wire, &presence, head, opens)).await
-            }
+            Head::Request(parts, at) => Box::pin(exchange(&downstream, &wire, &presence, parts, at)).await,
             Head::Refused(reason) => {
                 Box::pin(refuse(&downstream, &wire, reason)).await;
                 Next::Linger
@@ -77,10 +75,7 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
 
 /// What came instead of a wait.
 enum Head {
-    Request {
-        head: Bytes,
-        opens: Opens,
-    },
+    Request(Parts, RequestAt),
     Refused(Reason),
     /// The client closed.
     None,
@@ -127,8 +122,8 @@ async fn last_head(wire: &ClientWire) -> Head {
 
 fn poll_head(wire: &ClientWire, cx: &mut Context<'_>) -> Poll<Head> {
     Poll::Ready(match ready!(wire.borrow_mut().poll_arrival(cx)) {
-        Ok(Arrival::Head { head, opens }) => Head::Request { head, opens },
-        Ok(Arrival::Closed | Arrival::Data(_) | Arrival::Trailers(_)) | Err(ReadFailure::Io(_)) => Head::None,
+        Ok(Arrival::Request(parts, at)) => Head::Request(parts, at),
+        Ok(_) | Err(ReadFailure::Io(_)) => Head::None,
         Err(ReadFailure::Refused(reason)) => Head::Refused(reason),
     })
 }
@@ -143,15 +138,11 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(parts: &Parts) -> Self {
-        let options = fields::connection_options(&parts.headers);
+    fn of(parts: &Parts, at: &RequestAt) -> Self {
         Self {
             method: parts.method.clone(),
             version: parts.version,
-            persistent: match parts.version {
-                Version::HTTP_10 => options.keep_alive && !options.close,
-                _ => !options.close,
-            },
+            persistent: at.persistent,
             trailers: parts.headers.contains_key(TE),
         }
     }
@@ -161,27 +152,16 @@ async fn exchange(
     downstream: &Rc<Downstream>,
     wire: &ClientWire,
     presence: &Rc<Presence>,
-    head: Bytes,
-    opens: Opens,
+    parts: Parts,
+    at: RequestAt,
 ) -> Next {
     let busy = presence.begin();
-    let parts = match head::request(&head) {
-        Ok(parts) => parts,
-        Err(reason) => {
-            refuse(downstream, wire, reason).await;
-            return Next::Linger;
-        }
-    };
-    drop(head);
-    let asked = Asked::of(&parts);
-    let (body, upgrade) = match opens {
-        Opens::Request { body, upgrade } => (body, upgrade),
-        _ => (BodyLength::None, None),
-    };
-    let body = match body {
+    let asked = Asked::of(&parts, &at);
+    let expects = at.expects_continue && parts.version == Version::HTTP_11;
+    let body = match at.body {
         BodyLength::None => RequestBody::Empty,
-        BodyLength::Length(length) => RequestBody::http1(wire.clone(), Some(length), wants_continue(&parts)),
-        _ => RequestBody::http1(wire.clone(), None, wants_continue(&parts)),
+        BodyLength::Length(length) => RequestBody::http1(wire.clone(), Some(length), expects),
+        _ => RequestBody::http1(wire.clone(), None, expects),
     };
     let arrived = Arrived {
         request: Request::from_parts(parts, body),
@@ -196,7 +176,7 @@ async fn exchange(
             Err(_) => Next::Broken,
         };
     }
-    if upgrade.is_some() {
+    if at.upgrade.is_some() {
         wire.borrow_mut().not_upgraded();
     }
     let persistent = asked.persistent && !presence.is_closing();
@@ -206,10 +186,6 @@ async fn exchange(
         Ok(kept) => after(wire, kept && persistent),
         Err(_) => Next::Broken,
     }
-}
-
-fn wants_continue(parts: &Parts) -> bool {
-    parts.version == Version::HTTP_11 && parts.headers.contains_key(EXPECT)
 }
 
 /// What can follow, now that the answer is written.
