@@ -9,16 +9,16 @@ use criterion::{BatchSize, BenchmarkId, Criterion};
 use decision::message::http1::{Http1Reader, Progress, ResponseTo};
 use decision::message::request::{self, RequestHead};
 use decision::message::response::{self, ResponseHead};
-use decision::message::{MessageLimits, fields};
+use decision::message::{MessageLimits, fields, host};
 use decision::traffic::balance::{self, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
 use decision::traffic::budget::RetryBudgetState;
 use decision::traffic::retry::{self, Attempts, Outcome};
 use decision::traffic::route::{self, RequestView, RouteTable};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use model::FieldError;
 use model::pattern::ValuePattern;
 use model::resilience::{RetryBudget, RetryPolicy, Timeouts};
 use model::route::{PathMatch, RequestMatch, Rule};
+use model::{FieldError, MeshDomain};
 
 const VERSION: HeaderName = HeaderName::from_static("x-version");
 
@@ -49,7 +49,7 @@ fn main() -> Result<(), FieldError> {
     routes(&mut criterion)?;
     endpoints(&mut criterion);
     retries(&mut criterion)?;
-    heads(&mut criterion);
+    heads(&mut criterion)?;
     hop_by_hop(&mut criterion);
     criterion.final_summary();
     Ok(())
@@ -218,7 +218,7 @@ fn retries(criterion: &mut Criterion) -> Result<(), FieldError> {
 }
 
 /// The judges alone, and the reader that finds the end of a head and asks them.
-fn heads(criterion: &mut Criterion) {
+fn heads(criterion: &mut Criterion) -> Result<(), FieldError> {
     let limits = MessageLimits::default();
     let mut group = criterion.benchmark_group("head");
     let mut reader = Http1Reader::requests(limits);
@@ -251,6 +251,10 @@ fn heads(criterion: &mut Criterion) {
 
     let uri = http::Uri::from_static("http://catalogue.shop/catalogue/00042/items?page=1");
     let headers = headers(REQUEST);
+    let (own, domain) = ("shop".parse()?, MeshDomain::default());
+    group.bench_function("authority to service", |bencher| {
+        bencher.iter(|| host::resolve(black_box("catalogue.shop.svc.cluster.local:80"), &own, &domain));
+    });
     group.bench_function("HTTP/2 request, validator", |bencher| {
         bencher.iter(|| {
             let head = request::http2(&Method::GET, black_box(&uri), black_box(&headers));
@@ -264,6 +268,7 @@ fn heads(criterion: &mut Criterion) {
         });
     });
     group.finish();
+    Ok(())
 }
 
 fn hop_by_hop(criterion: &mut Criterion) {

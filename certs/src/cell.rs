@@ -1,14 +1,19 @@
 //! The identity in use, replaced as a whole while connections go on.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use rustls::client::ResolvesClientCert;
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, SignatureScheme};
 
-use crate::{Identity, TrustBundle};
+use crate::chain::Usage;
+use crate::svid::Svid;
+use crate::verdicts::Verdicts;
+use crate::{CertError, Identity, TrustBundle};
 
 /// Where one process keeps who it is and whom it trusts. Clones share the contents.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +24,22 @@ pub struct IdentityCell(Arc<ArcSwapOption<Current>>);
 pub struct Current {
     pub identity: Identity,
     pub bundle: TrustBundle,
+    /// Of this bundle: with another one, nothing is known yet.
+    verdicts: Verdicts,
+}
+
+impl Current {
+    /// What [`crate::chain::verify`] says about a chain under this bundle.
+    pub(crate) fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        usage: Usage,
+        now: SystemTime,
+    ) -> Result<Svid, CertError> {
+        self.verdicts
+            .verify(leaf, intermediates, &self.bundle, usage, now)
+    }
 }
 
 impl IdentityCell {
@@ -37,12 +58,25 @@ impl IdentityCell {
     /// Replaces the contents. Handshakes that start afterwards use them; connections that exist are left
     /// alone.
     pub fn set(&self, identity: Identity, bundle: TrustBundle) {
-        self.0.store(Some(Arc::new(Current { identity, bundle })));
+        self.0.store(Some(Arc::new(Current {
+            identity,
+            bundle,
+            verdicts: Verdicts::default(),
+        })));
     }
 
     /// What is in use now.
     pub fn current(&self) -> Option<Arc<Current>> {
         self.0.load_full()
+    }
+
+    /// A cell that holds this for ever.
+    pub(crate) fn fixed(current: Arc<Current>) -> Self {
+        Self(Arc::new(ArcSwapOption::new(Some(current))))
+    }
+
+    pub(crate) fn known(&self) -> Result<Arc<Current>, CertError> {
+        self.current().ok_or(CertError::NoIdentity)
     }
 
     /// What a verifier goes by, or the reason to refuse everyone.

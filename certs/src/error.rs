@@ -31,6 +31,10 @@ pub enum CertError {
     WrongIdentity { found: SpiffeId, expected: SpiffeId },
     #[error("the presented chain lacks the root that the join token names")]
     RootNotPresented,
+    #[error("this process has no identity yet")]
+    NoIdentity,
+    #[error("the peer has proved no identity")]
+    NoPeer,
     #[error("the private key does not belong to the certificate")]
     KeyMismatch,
     #[error("the signing request is refused: {0}")]

@@ -61,7 +61,7 @@ impl ServerCertVerifier for PinnedRoot {
             Usage::Server,
             system_time(now),
         )?;
-        expect(svid, &expected)?;
+        expect(svid.id, &expected)?;
         Ok(ServerCertVerified::assertion())
     }
 

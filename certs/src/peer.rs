@@ -3,11 +3,16 @@
 use std::time::SystemTime;
 
 use model::SpiffeId;
-use rustls::{CommonState, ProtocolVersion};
+use rustls::pki_types::CertificateDer;
+use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
+use crate::CertError;
+use crate::cell::Current;
+use crate::chain::Usage;
 use crate::svid::Svid;
 
-/// The identity that the other side of a connection has proved. Only [`verified_peer`] makes one.
+/// The identity that the other side of a connection has proved. Made by [`verified_peer`], or for settings that
+/// resume sessions by [`crate::ServerTls::verified_peer`] and [`crate::ClientTls::verified_peer`]; by nobody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedPeer {
     svid: Svid,
@@ -34,12 +39,35 @@ impl VerifiedPeer {
 ///
 /// It reads once more the leaf that the verifier of that configuration accepted. rustls shows a peer's
 /// certificates only after the verifier took the chain and the peer proved to hold the leaf's key, so a
-/// connection of these configurations has no other certificate to show; they never resume a session. A
-/// connection of some other configuration proves nothing and must not be passed.
+/// connection of these configurations has no other certificate to show; they never resume a session, and a
+/// resumed one is refused here. A connection of some other configuration proves nothing and must not be passed.
 pub fn verified_peer(connection: &CommonState) -> Option<VerifiedPeer> {
+    if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+        return None;
+    }
+    let leaf = proved_chain(connection)?.first()?;
+    Svid::read(leaf).ok().map(|svid| VerifiedPeer { svid })
+}
+
+/// The peer of a finished handshake, judged as the verifier would judge it now. In a full handshake it has just
+/// done so; in a resumed one nobody has: rustls shows the chain of the handshake that the session began with.
+pub(crate) fn judged_peer(
+    connection: &CommonState,
+    current: &Current,
+    usage: Usage,
+    now: SystemTime,
+) -> Result<VerifiedPeer, CertError> {
+    let (leaf, intermediates) = proved_chain(connection)
+        .and_then(<[_]>::split_first)
+        .ok_or(CertError::NoPeer)?;
+    let svid = current.verify(leaf, intermediates, usage, now)?;
+    Ok(VerifiedPeer { svid })
+}
+
+/// The chain whose key the peer holds, or held when the session began.
+fn proved_chain(connection: &CommonState) -> Option<&[CertificateDer<'static>]> {
     if connection.is_handshaking() || connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
         return None;
     }
-    let leaf = connection.peer_certificates()?.first()?;
-    Svid::read(leaf).ok().map(|svid| VerifiedPeer { svid })
+    connection.peer_certificates()
 }

@@ -65,6 +65,11 @@ impl SigningCertificate {
     }
 }
 
+/// The period of any certificate.
+pub(crate) fn validity(der: &[u8]) -> Result<Validity, CertError> {
+    Validity::read(parse(der)?.validity())
+}
+
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertError> {
     let (rest, certificate) =
         X509Certificate::from_der(der).map_err(|_| CertError::Malformed("it is not X.509 in DER"))?;

@@ -24,12 +24,35 @@ pub enum ClientAuth {
 /// domain.
 ///
 /// `alpn` is in order of preference. A client that offers only other protocols is refused with
-/// `no_application_protocol`; one that offers nothing gets no protocol.
+/// `no_application_protocol`; one that offers nothing gets no protocol. No session is resumed: for that there is
+/// [`crate::ServerTls`].
 pub fn server_config(
     cell: &IdentityCell,
     alpn: &[&[u8]],
     auth: ClientAuth,
 ) -> Result<Arc<ServerConfig>, CertError> {
+    let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    server(cell, alpn, auth).map(Arc::new)
+}
+
+/// Settings for connecting as whoever `cell` says at that moment, to `expected` and nobody else.
+///
+/// The server name that is passed to rustls becomes the SNI and proves nothing. No session is resumed: for that
+/// there is [`crate::ClientTls`].
+pub fn client_config(
+    cell: &IdentityCell,
+    alpn: &[&[u8]],
+    expected: &SpiffeId,
+) -> Result<Arc<ClientConfig>, CertError> {
+    let alpn = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    client(cell, alpn, expected).map(Arc::new)
+}
+
+pub(crate) fn server(
+    cell: &IdentityCell,
+    alpn: Vec<Vec<u8>>,
+    auth: ClientAuth,
+) -> Result<ServerConfig, CertError> {
     let mut config = ServerConfig::builder_with_provider(provider().clone())
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(AnyClient {
@@ -37,21 +60,17 @@ pub fn server_config(
             auth,
         }))
         .with_cert_resolver(Arc::new(cell.clone()));
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    config.alpn_protocols = alpn;
     // A resumed session skips the verifiers: an expired certificate or a withdrawn root would stay believed.
-    // Connections between sidecars live long, so the full handshake is rare.
     config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
-/// Settings for connecting as whoever `cell` says at that moment, to `expected` and nobody else.
-///
-/// The server name that is passed to rustls becomes the SNI and proves nothing.
-pub fn client_config(
+pub(crate) fn client(
     cell: &IdentityCell,
-    alpn: &[&[u8]],
+    alpn: Vec<Vec<u8>>,
     expected: &SpiffeId,
-) -> Result<Arc<ClientConfig>, CertError> {
+) -> Result<ClientConfig, CertError> {
     let verifier = ExpectedServer {
         cell: cell.clone(),
         expected: expected.clone(),
@@ -61,8 +80,8 @@ pub fn client_config(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(cell.clone()));
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    config.alpn_protocols = alpn;
     // As for the server: each connection verifies anew.
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    Ok(config)
 }

@@ -8,8 +8,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use crate::chain::{self, Usage};
-use crate::svid::Svid;
+use crate::chain::Usage;
 use crate::{CertError, ClientAuth, IdentityCell, provider};
 
 /// The client's verifier: the server must be exactly the expected one. Its host name says nothing.
@@ -29,14 +28,8 @@ impl ServerCertVerifier for ExpectedServer {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let current = self.cell.require()?;
-        let svid = chain::verify(
-            end_entity,
-            intermediates,
-            &current.bundle,
-            Usage::Server,
-            system_time(now),
-        )?;
-        expect(svid, &self.expected)?;
+        let svid = current.verify(end_entity, intermediates, Usage::Server, system_time(now))?;
+        expect(svid.id, &self.expected)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -87,13 +80,7 @@ impl ClientCertVerifier for AnyClient {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let current = self.cell.require()?;
-        chain::verify(
-            end_entity,
-            intermediates,
-            &current.bundle,
-            Usage::Client,
-            system_time(now),
-        )?;
+        current.verify(end_entity, intermediates, Usage::Client, system_time(now))?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -120,12 +107,12 @@ impl ClientCertVerifier for AnyClient {
     }
 }
 
-pub(crate) fn expect(svid: Svid, expected: &SpiffeId) -> Result<(), CertError> {
-    if svid.id == *expected {
+pub(crate) fn expect(found: SpiffeId, expected: &SpiffeId) -> Result<(), CertError> {
+    if found == *expected {
         return Ok(());
     }
     Err(CertError::WrongIdentity {
-        found: svid.id,
+        found,
         expected: expected.clone(),
     })
 }

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
+use certs::ServerTls;
 use decision::message::detect::{Detected, detect};
 use model::{AppProtocol, ServicePort};
+use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -17,6 +20,7 @@ use crate::doorkeeper::Permit;
 use crate::downstream::Downstream;
 use crate::http::{http1, http2};
 use crate::leg::Leg;
+use crate::socket::Socket;
 use crate::stats::Direction;
 use crate::tcp;
 use crate::tls::{ALPN_HTTP2, ALPN_TCP};
@@ -32,7 +36,7 @@ pub(crate) enum Role {
     /// The application's calls to one service.
     Local(ServicePort),
     /// mTLS from other sidecars.
-    Inbound(Arc<rustls::ServerConfig>),
+    Inbound(ServerTls),
 }
 
 /// A connection that is not served yet.
@@ -69,7 +73,8 @@ impl Accepted<std::net::TcpStream> {
     }
 }
 
-/// Serves a connection to its end.
+/// Serves a connection to its end. What needs much room for a moment, or is rare, is boxed: most connections wait for
+/// an HTTP/1.1 request most of the time, and should hold no more than that takes.
 pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let Accepted {
         stream,
@@ -80,7 +85,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     match role.as_ref() {
         Role::Outbound => outbound(worker, stream, client, None).await,
         Role::Local(service) => outbound(worker, stream, client, Some(service.clone())).await,
-        Role::Inbound(tls) => inbound(worker, stream, client, tls.clone()).await,
+        Role::Inbound(tls) => inbound(worker, stream, client, tls).await,
     }
     drop(permit);
 }
@@ -93,7 +98,7 @@ async fn outbound(
 ) {
     let declared = match &service {
         None => AppProtocol::Detect,
-        Some(service) => tcp::declared_protocol(&worker, service).await,
+        Some(service) => Box::pin(tcp::declared_protocol(&worker, service)).await,
     };
     let mut first = BytesMut::new();
     let limits = &worker.limits;
@@ -118,27 +123,39 @@ async fn outbound(
         direction: Direction::Outbound,
         peer: None,
         service,
+        labels: None,
     };
     match (detected, &downstream.service) {
         (Detected::Http1, _) => http1::server::serve(Rc::new(downstream), Leg::Plain(stream), first).await,
-        (Detected::Http2, _) => http2::server::serve(Rc::new(downstream), Leg::Plain(stream), first).await,
+        (Detected::Http2, _) => {
+            Box::pin(http2::server::serve(
+                Rc::new(downstream),
+                Leg::Plain(stream),
+                first,
+            ))
+            .await;
+        }
         (_, Some(service)) if !is_http_only => {
             let service = service.clone();
-            tcp::outbound(&downstream, &service, stream, first).await;
+            Box::pin(tcp::outbound(&downstream, &service, stream, first)).await;
         }
         _ if first.is_empty() => {}
         _ => tracing::debug!(%client, "closed: neither HTTP/1.1 nor HTTP/2"),
     }
 }
 
-async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls: Arc<rustls::ServerConfig>) {
-    let handshake = TlsAcceptor::from(tls).accept(stream);
+async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls: &ServerTls) {
+    let config = match tls.config() {
+        Ok(config) => config,
+        Err(error) => return tracing::error!(%client, %error, "no TLS server settings"),
+    };
+    let handshake = Box::pin(TlsAcceptor::from(config).accept(Socket::new(stream)));
     let stream = match tokio::time::timeout(worker.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::info!(%client, %error, "mTLS handshake refused"),
         Err(_) => return tracing::info!(%client, "mTLS handshake not over in time"),
     };
-    let Some(downstream) = identify(worker, client, &stream) else {
+    let Some(downstream) = identify(worker, client, tls, &stream) else {
         return;
     };
     let (alpn_tcp, alpn_http2) = {
@@ -146,32 +163,55 @@ async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls:
         (alpn == Some(ALPN_TCP), alpn == Some(ALPN_HTTP2))
     };
     if alpn_tcp {
-        tcp::inbound(&downstream, stream).await;
+        Box::pin(tcp::inbound(&downstream, stream)).await;
     } else if alpn_http2 {
-        http2::server::serve(Rc::new(downstream), mtls(stream), BytesMut::new()).await;
+        Box::pin(http2::server::serve(
+            Rc::new(downstream),
+            mtls(stream),
+            BytesMut::new(),
+        ))
+        .await;
     } else {
         // Agreed on, so there is nothing to tell: the guard judges the first byte as every other.
         http1::server::serve(Rc::new(downstream), mtls(stream), BytesMut::new()).await;
     }
 }
 
-fn mtls(stream: TlsStream<TcpStream>) -> Leg {
+fn mtls(stream: TlsStream<Socket>) -> Leg {
     Leg::Mtls(Box::new(stream.into()))
 }
 
 /// Who called, and which service: known before the first byte of the request.
-fn identify(worker: Rc<Worker>, client: SocketAddr, stream: &TlsStream<TcpStream>) -> Option<Downstream> {
+fn identify(
+    worker: Rc<Worker>,
+    client: SocketAddr,
+    tls: &ServerTls,
+    stream: &TlsStream<Socket>,
+) -> Option<Downstream> {
     let connection = stream.get_ref().1;
-    let Some(peer) = certs::verified_peer(connection) else {
-        tracing::info!(%client, "closed: no verified peer");
-        return None;
+    let peer = match tls.verified_peer(connection, SystemTime::now()) {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::info!(%client, %error, "closed: no verified peer");
+            return None;
+        }
     };
+    let registry = &worker.shared.registry;
+    let handshakes = match connection.handshake_kind() {
+        Some(HandshakeKind::Resumed) => &registry.handshakes_resumed,
+        _ => &registry.handshakes_full,
+    };
+    handshakes.fetch_add(1, Relaxed);
     let sni = connection.server_name().unwrap_or_default();
     let Some(service) = ServicePort::from_sni(sni, &worker.shared.domain) else {
         tracing::info!(%client, peer = %peer.id(), sni, "closed: the SNI names no service");
         return None;
     };
+    let labels = worker
+        .recorder
+        .labels(Direction::Inbound, Some(&service), Some(&service), None);
     Some(Downstream {
+        labels: Some(labels),
         worker,
         client,
         direction: Direction::Inbound,

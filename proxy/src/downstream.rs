@@ -10,6 +10,7 @@ use model::ServicePort;
 
 use crate::http::body::RequestBody;
 use crate::stats::Direction;
+use crate::telemetry::Labels;
 use crate::worker::Worker;
 
 /// Who is at the other end of a connection, and what for.
@@ -21,6 +22,8 @@ pub(crate) struct Downstream {
     pub(crate) peer: Option<VerifiedPeer>,
     /// The service that the connection itself names: by SNI, or by the local port.
     pub(crate) service: Option<ServicePort>,
+    /// Of every request, where the connection decides that.
+    pub(crate) labels: Option<Rc<Labels>>,
 }
 
 /// A request as it reaches the steps, with what only its connection knows.

@@ -1,18 +1,20 @@
 //! Attempts: pick an endpoint, send, judge, and perhaps again.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use decision::Reason;
+use decision::traffic::budget::RetryBudgetState;
 use decision::traffic::deadline::Deadline;
 use decision::traffic::grpc;
 use decision::traffic::retry::{self, Attempts, Outcome, Verdict};
 use http::HeaderMap;
 use http::request::Parts;
 use model::resilience::RetryPolicy;
-use model::{ServicePort, Snapshot};
 use smallvec::SmallVec;
 use tokio::time::timeout_at;
 
+use crate::destinations::Lane;
 use crate::http::answer;
 use crate::http::replay::ReplaySource;
 use crate::telemetry::Record;
@@ -21,11 +23,10 @@ use crate::worker::Worker;
 
 /// What was decided about a request before its first attempt.
 pub(crate) struct Plan<'s> {
-    pub(crate) snapshot: &'s Snapshot,
-    /// The service that was called; its retry budget is asked.
-    pub(crate) destination: &'s ServicePort,
-    /// The service whose endpoints are tried.
-    pub(crate) backend: &'s ServicePort,
+    /// Whose endpoints are tried.
+    pub(crate) lane: &'s Lane,
+    /// Of the service that was called.
+    pub(crate) budget: &'s RefCell<RetryBudgetState>,
     pub(crate) retry: Option<&'s RetryPolicy>,
     pub(crate) deadline: &'s Deadline,
     pub(crate) spoken: Spoken,
@@ -40,9 +41,7 @@ pub(crate) async fn forward(
     record: &mut Record,
 ) -> Result<Forwarded, Reason> {
     let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
-    worker.budget(plan.destination, Instant::now(), |budget| {
-        budget.request(Instant::now())
-    });
+    plan.budget.borrow_mut().request(record.started());
     loop {
         let picked = pick(worker, plan, &tried)?;
         let span = record.attempt(&picked.member.place, &mut parts.headers);
@@ -89,13 +88,9 @@ impl Failure {
 }
 
 fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place]) -> Result<Picked, Reason> {
-    let endpoints = plan
-        .snapshot
-        .endpoints
-        .get(&plan.backend.service)
-        .ok_or(Reason::NoEndpoint)?;
-    let cluster = worker.cluster(plan.backend);
-    cluster
+    let endpoints = plan.lane.endpoints.as_ref().ok_or(Reason::NoEndpoint)?;
+    plan.lane
+        .cluster
         .pick(endpoints, tried, worker.dice(), Instant::now())
         .ok_or(Reason::NoEndpoint)
 }
@@ -117,6 +112,9 @@ async fn attempt(
     match sent {
         Ok(mut forwarded) => {
             picked.responded(Instant::now());
+            if let Some(bytes) = forwarded.answer.exact() {
+                plan.lane.cluster.answered(bytes);
+            }
             if matches!(picked.member.place, Place::Outside(_)) {
                 answer::disown(&mut forwarded.parts.headers);
             }
@@ -166,9 +164,7 @@ fn judge(
         remaining: plan.deadline.remaining(now),
     };
     match retry::judge(plan.retry, outcome, &attempts, worker.unit_dice()) {
-        Verdict::Retry { after } => worker
-            .budget(plan.destination, now, |budget| budget.try_retry(now))
-            .then_some(after),
+        Verdict::Retry { after } => plan.budget.borrow_mut().try_retry(now).then_some(after),
         Verdict::Deliver => None,
     }
 }

@@ -2,23 +2,38 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use crate::socket::Socket;
+
 /// A connection's two directions of bytes.
 pub(crate) enum Leg {
     Plain(TcpStream),
-    Mtls(Box<TlsStream<TcpStream>>),
+    Mtls(Box<TlsStream<Socket>>),
 }
+
+/// Room for the content of one TLS record (RFC 8446 section 5.1).
+const RECORD_BYTES: usize = 16 * 1024;
 
 impl AsyncRead for Leg {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            Self::Mtls(stream) => {
+                ready!(Pin::new(stream.as_mut()).poll_read(cx, buf))?;
+                // A read gives one record: more of them make one large write of it on the other leg.
+                while stream.get_ref().0.is_ahead() && buf.remaining() >= RECORD_BYTES {
+                    match Pin::new(stream.as_mut()).poll_read(cx, buf) {
+                        Poll::Ready(more) => more?,
+                        Poll::Pending => break,
+                    }
+                }
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }

@@ -8,6 +8,7 @@
 mod admin;
 pub mod config;
 mod connection;
+mod destinations;
 mod doorkeeper;
 mod downstream;
 pub mod flags;
@@ -18,6 +19,7 @@ mod leg;
 mod listener;
 mod presence;
 pub mod settings;
+mod socket;
 pub mod standalone;
 mod start;
 pub mod stats;

@@ -75,6 +75,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Establishing a connection to an endpoint, TLS included. Default 5 s.
     pub connect_timeout: Duration,
+    /// Names of destinations, as callers write them, that a worker keeps at hand. Default 4,096.
+    pub known_destinations: usize,
     /// How long a first request waits for the control plane to tell about its destination. Default 2 s.
     pub discovery_timeout: Duration,
     /// A pooled upstream connection is not used again after this long unused. Default 60 s.
@@ -107,6 +109,9 @@ pub struct Limits {
     pub frames: FrameLimits,
     /// A mesh connection without traffic is pinged this often. Default 20 s.
     pub keepalive_interval: Duration,
+    /// Latest mTLS sessions with other sidecars that they can resume, each 1.5 KiB and at most 8; 0 turns resumption
+    /// off. Default 2,048.
+    pub tls_sessions: usize,
     /// How long a stopping proxy lets requests finish. Default 20 s.
     pub drain_timeout: Duration,
 }
@@ -120,6 +125,7 @@ impl Default for Limits {
             detect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(3600),
             connect_timeout: Duration::from_secs(5),
+            known_destinations: 4096,
             discovery_timeout: Duration::from_secs(2),
             pool_idle_timeout: Duration::from_secs(60),
             pool_idle_connections: 256,
@@ -138,6 +144,7 @@ impl Default for Limits {
                 ..FrameLimits::default()
             },
             keepalive_interval: Duration::from_secs(20),
+            tls_sessions: 2048,
             drain_timeout: Duration::from_secs(20),
         }
     }

@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::{CertError, ClientAuth, IdentityCell};
+use certs::{CertError, IdentityCell, ServerTls};
 use model::{Label, Labels, MeshDomain, ServicePort, Snapshot, WorkloadId};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
@@ -68,11 +68,10 @@ impl Standalone {
         snapshot: Snapshot,
         identity: IdentityCell,
     ) -> Result<Self, CertError> {
-        let tls = certs::server_config(
-            &identity,
-            &[ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP],
-            ClientAuth::Required,
-        )?;
+        let alpn = [ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP];
+        let tls = ServerTls::new(&identity, &alpn, settings.limits.tls_sessions);
+        // What is wrong with the settings is said here, not to each caller.
+        tls.config()?;
         let registry = Arc::new(Registry::default());
         let limits = &settings.limits;
         let doorkeeper = Doorkeeper::new(

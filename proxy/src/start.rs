@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use certs::ClientAuth;
+use certs::ServerTls;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -240,7 +240,10 @@ impl Parts {
 
         let keeper = IdentityKeeper::obtain(identity_settings(&settings)?).await?;
         let cell = keeper.cell();
-        let tls = certs::server_config(&cell, &[ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP], ClientAuth::Required)?;
+        let alpn = [ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP];
+        let tls = ServerTls::new(&cell, &alpn, limits.tls_sessions);
+        // What is wrong with the settings is said here, not to each caller.
+        tls.config()?;
         let (inbound, inbound_address) = listen(settings.inbound, Role::Inbound(tls))?;
         listeners.push(inbound);
 

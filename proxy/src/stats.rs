@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::histogram::Histogram;
 
 /// Most sets of labels that are kept apart; what comes later is counted under `other`.
 const MAX_SERIES: usize = 10_000;
@@ -30,6 +30,10 @@ pub struct Stats {
     /// Connections closed or refused because of a limit or of what the peer sent.
     pub connections_refused: u64,
     pub connections_open: u64,
+    /// mTLS handshakes of other sidecars that came in and were over, in full.
+    pub handshakes_full: u64,
+    /// Those that resumed a session.
+    pub handshakes_resumed: u64,
 }
 
 /// The certificate in use.
@@ -86,93 +90,129 @@ pub struct RequestStats {
     pub mtls_requests: u64,
 }
 
-/// The cells of one series. Shared by workers; every write is one relaxed addition.
-#[derive(Debug)]
+/// The cells of one series as one worker counts it. Only that worker writes, so that a plain store is enough; anybody
+/// may read.
+#[derive(Debug, Default)]
 pub(crate) struct Cells {
-    pub(crate) requests: AtomicU64,
-    pub(crate) successes: AtomicU64,
-    pub(crate) attempts: AtomicU64,
-    pub(crate) attempt_failures: AtomicU64,
-    pub(crate) mtls_attempts: AtomicU64,
-    pub(crate) mtls_requests: AtomicU64,
-    duration: Histogram,
+    requests: AtomicU64,
+    successes: AtomicU64,
+    attempts: AtomicU64,
+    attempt_failures: AtomicU64,
+    mtls_attempts: AtomicU64,
+    mtls_requests: AtomicU64,
+    /// Requests by latency: one cell per bucket, and one for what is longer than all of them.
+    buckets: [AtomicU64; LATENCY_BUCKETS.len() + 1],
+    duration_nanos: AtomicU64,
+}
+
+fn add(cell: &AtomicU64, count: u64) {
+    cell.store(cell.load(Relaxed).wrapping_add(count), Relaxed);
 }
 
 impl Cells {
-    fn new() -> Self {
-        Self {
-            requests: AtomicU64::default(),
-            successes: AtomicU64::default(),
-            attempts: AtomicU64::default(),
-            attempt_failures: AtomicU64::default(),
-            mtls_attempts: AtomicU64::default(),
-            mtls_requests: AtomicU64::default(),
-            duration: Histogram::new(LATENCY_BUCKETS),
-        }
-    }
-
     pub(crate) fn finished(&self, took: Duration, success: bool, mtls: bool) {
-        self.requests.fetch_add(1, Relaxed);
-        self.successes.fetch_add(u64::from(success), Relaxed);
-        self.mtls_requests.fetch_add(u64::from(mtls), Relaxed);
-        self.duration.observe(took.as_secs_f64());
+        add(&self.requests, 1);
+        add(&self.successes, u64::from(success));
+        add(&self.mtls_requests, u64::from(mtls));
+        let seconds = took.as_secs_f64();
+        let bucket = LATENCY_BUCKETS.iter().position(|end| seconds <= *end);
+        if let Some(cell) = self.buckets.get(bucket.unwrap_or(LATENCY_BUCKETS.len())) {
+            add(cell, 1);
+        }
+        add(
+            &self.duration_nanos,
+            u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+        );
     }
 
     pub(crate) fn attempted(&self, failed: bool, mtls: bool) {
-        self.attempts.fetch_add(1, Relaxed);
-        self.attempt_failures.fetch_add(u64::from(failed), Relaxed);
-        self.mtls_attempts.fetch_add(u64::from(mtls), Relaxed);
+        add(&self.attempts, 1);
+        add(&self.attempt_failures, u64::from(failed));
+        add(&self.mtls_attempts, u64::from(mtls));
+    }
+}
+
+/// The latencies of one series, of all workers together.
+#[derive(Debug, Default)]
+struct Latencies {
+    buckets: [u64; LATENCY_BUCKETS.len() + 1],
+    sum: Duration,
+}
+
+impl Latencies {
+    fn of(cells: &[Arc<Cells>]) -> Self {
+        let mut all = Self::default();
+        for cells in cells {
+            for (sum, cell) in all.buckets.iter_mut().zip(&cells.buckets) {
+                *sum += cell.load(Relaxed);
+            }
+            all.sum += Duration::from_nanos(cells.duration_nanos.load(Relaxed));
+        }
+        all
+    }
+
+    fn encode(&self, mut metric: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let ends = LATENCY_BUCKETS.iter().copied().chain([f64::MAX]);
+        let buckets: Vec<_> = ends.zip(self.buckets).collect();
+        let count = self.buckets.iter().sum();
+        metric.encode_histogram::<NoLabelSet>(self.sum.as_secs_f64(), count, &buckets, None)
     }
 }
 
 /// Where all counts are; one for the proxy.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    series: Mutex<BTreeMap<Series, Arc<Cells>>>,
+    /// By series, the cells of every worker that counts it.
+    series: Mutex<BTreeMap<Series, Vec<Arc<Cells>>>>,
     pub(crate) connections_refused: AtomicU64,
     pub(crate) connections_open: AtomicU64,
+    pub(crate) handshakes_full: AtomicU64,
+    pub(crate) handshakes_resumed: AtomicU64,
 }
 
 impl Registry {
-    /// The cells of a series. Takes a lock; workers keep what they got.
-    pub(crate) fn cells(&self, series: &Series) -> Arc<Cells> {
+    /// New cells for one worker and series. Takes a lock; the worker keeps what it got.
+    pub(crate) fn cells(&self, series: Series) -> Arc<Cells> {
         let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cells) = all.get(series) {
-            return cells.clone();
-        }
-        let series = if all.len() < MAX_SERIES {
-            series.clone()
+        let series = if all.len() < MAX_SERIES || all.contains_key(&series) {
+            series
         } else {
             Series::other(series.direction)
         };
-        all.entry(series)
-            .or_insert_with(|| Arc::new(Cells::new()))
-            .clone()
+        let cells = Arc::<Cells>::default();
+        all.entry(series).or_default().push(cells.clone());
+        cells
     }
 
     pub(crate) fn read(&self) -> Stats {
         let all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let requests = all.iter().map(|(series, cells)| RequestStats {
-            series: series.clone(),
-            requests: cells.requests.load(Relaxed),
-            successes: cells.successes.load(Relaxed),
-            attempts: cells.attempts.load(Relaxed),
-            attempt_failures: cells.attempt_failures.load(Relaxed),
-            mtls_attempts: cells.mtls_attempts.load(Relaxed),
-            mtls_requests: cells.mtls_requests.load(Relaxed),
+        let requests = all.iter().map(|(series, cells)| {
+            let sum =
+                |cell: fn(&Cells) -> &AtomicU64| cells.iter().map(|cells| cell(cells).load(Relaxed)).sum();
+            RequestStats {
+                series: series.clone(),
+                requests: sum(|cells| &cells.requests),
+                successes: sum(|cells| &cells.successes),
+                attempts: sum(|cells| &cells.attempts),
+                attempt_failures: sum(|cells| &cells.attempt_failures),
+                mtls_attempts: sum(|cells| &cells.mtls_attempts),
+                mtls_requests: sum(|cells| &cells.mtls_requests),
+            }
         });
         Stats {
             requests: requests.collect(),
             connections_refused: self.connections_refused.load(Relaxed),
             connections_open: self.connections_open.load(Relaxed),
+            handshakes_full: self.handshakes_full.load(Relaxed),
+            handshakes_resumed: self.handshakes_resumed.load(Relaxed),
             ..Stats::default()
         }
     }
 
-    fn histograms(&self) -> Vec<(Series, Arc<Cells>)> {
+    fn latencies(&self) -> Vec<(Series, Latencies)> {
         let all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter()
-            .map(|(series, cells)| (series.clone(), cells.clone()))
+            .map(|(series, cells)| (series.clone(), Latencies::of(cells)))
             .collect()
     }
 }
@@ -250,16 +290,14 @@ impl Collector for StatsCollector {
                 ConstCounter::new(value(request)).encode(metric)?;
             }
         }
-        let shape = Histogram::new(LATENCY_BUCKETS);
         let mut family = encoder.encode_descriptor(
             "weft_request_duration_seconds",
             "From a request's head to the end of its answer",
             None,
-            shape.metric_type(),
+            MetricType::Histogram,
         )?;
-        for (series, cells) in self.registry.histograms() {
-            let labels = series.labels();
-            cells.duration.encode(family.encode_family(&labels)?)?;
+        for (series, latencies) in self.registry.latencies() {
+            latencies.encode(family.encode_family(&series.labels())?)?;
         }
         for (name, help, value) in [
             (
@@ -280,6 +318,18 @@ impl Collector for StatsCollector {
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "weft_tls_handshakes",
+            "mTLS handshakes of other sidecars, in full or resuming a session",
+            None,
+            ConstCounter::new(0u64).metric_type(),
+        )?;
+        for (kind, value) in [
+            ("full", stats.handshakes_full),
+            ("resumed", stats.handshakes_resumed),
+        ] {
+            ConstCounter::new(value).encode(family.encode_family(&[("kind", kind)])?)?;
         }
         let until_expiry = stats.certificate.as_ref().map_or(0, |certificate| {
             let left = certificate

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ConfigHandle;
+use crate::destinations::Destinations;
 use crate::presence::Connections;
 use crate::settings::Settings;
 use crate::telemetry::Recorder;
@@ -51,7 +52,8 @@ pub(crate) struct Worker {
     snapshots: RefCell<Cache<Snapshots, Arc<Snapshot>>>,
     clusters: RefCell<HashMap<ServicePort, Rc<Cluster>>>,
     apps: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
-    budgets: RefCell<HashMap<ServicePort, RetryBudgetState>>,
+    budgets: RefCell<HashMap<ServicePort, Rc<RefCell<RetryBudgetState>>>>,
+    pub(crate) destinations: Destinations,
     dice: RefCell<SmallRng>,
     split_dice: RefCell<EvenDice>,
     /// Connections and tunnels; a stopping worker waits for them.
@@ -74,6 +76,7 @@ impl Worker {
             clusters: RefCell::default(),
             apps: RefCell::default(),
             budgets: RefCell::default(),
+            destinations: Destinations::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             split_dice: RefCell::new(EvenDice::new(rand::random())),
             tasks: TaskTracker::new(),
@@ -120,19 +123,16 @@ impl Worker {
         self.apps.borrow_mut().entry(address).or_insert_with(new).clone()
     }
 
-    /// Asks the retry budget of a destination.
-    pub(crate) fn budget<T>(
-        &self,
-        destination: &ServicePort,
-        now: Instant,
-        ask: impl FnOnce(&mut RetryBudgetState) -> T,
-    ) -> T {
+    /// The retry budget of a destination.
+    pub(crate) fn budget(&self, destination: &ServicePort) -> Rc<RefCell<RetryBudgetState>> {
         let mut budgets = self.budgets.borrow_mut();
-        if let Some(budget) = budgets.get_mut(destination) {
-            return ask(budget);
+        if let Some(budget) = budgets.get(destination) {
+            return budget.clone();
         }
-        let new = || RetryBudgetState::new(RetryBudget::default(), now);
-        ask(budgets.entry(destination.clone()).or_insert_with(new))
+        let new = RetryBudgetState::new(RetryBudget::default(), Instant::now());
+        let budget = Rc::new(RefCell::new(new));
+        budgets.insert(destination.clone(), budget.clone());
+        budget
     }
 
     /// Closes what was not used for a while, and forgets services that are gone.
@@ -140,6 +140,7 @@ impl Worker {
         let now = Instant::now();
         let snapshot = self.snapshot();
         self.connections.sweep(now, self.limits.idle_timeout);
+        self.destinations.sweep(&snapshot);
         self.clusters.borrow_mut().retain(|target, cluster| {
             cluster.close_idle(now);
             snapshot.endpoints.contains_key(&target.service)

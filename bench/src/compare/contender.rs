@@ -2,8 +2,9 @@
 
 use super::cpu::Usage;
 use super::load::tcp::Way;
-use super::measure::{Bench, MeasureError, Sample};
-use super::peers::{Pair, Peer, PeerError, Plain, Setting};
+use super::load::wrk::Wrk;
+use super::measure::{Bench, CONNECTIONS, MeasureError, Sample};
+use super::peers::{Door, Pair, Peer, PeerError, Plain, Setting};
 use super::plan::Case;
 
 /// Why a contender has no figures in a case.
@@ -61,7 +62,7 @@ impl<'a> Contender<'a> {
     pub(crate) fn variants(&mut self, case: Case, setting: &Setting) -> Vec<Variant> {
         let has_http2 = match case {
             Case::Mesh(_) | Case::BulkMesh | Case::OpenMesh => {
-                let pair = self.pair.get(|| self.peer.pair(setting));
+                let pair = self.pair.get(|| pair(self.peer, setting));
                 pair.is_ok_and(|pair| pair.http_over_h2.is_some())
             }
             _ => false,
@@ -81,17 +82,17 @@ impl<'a> Contender<'a> {
     ) -> Result<Sample, ContenderError> {
         match case {
             Case::Plain(_) | Case::BulkPlain | Case::NewPlain | Case::OpenPlain => {
-                let plain = self.plain.get(|| self.peer.plain(setting))?;
+                let plain = self.plain.get(|| plain(self.peer, setting))?;
                 Ok(bench.plain(case, plain)?)
             }
             Case::TcpBulk | Case::TcpPing => {
-                let pair = self.pair.get(|| self.peer.pair(setting))?;
+                let pair = self.pair.get(|| pair(self.peer, setting))?;
                 let address = pair.tcp.ok_or(ContenderError::CannotDo)?;
                 let usage = Usage::of([&pair.caller, &pair.callee]);
                 Ok(bench.tcp(case, &usage, &Way { address, tls: None })?)
             }
             _ => {
-                let pair = self.pair.get(|| self.peer.pair(setting))?;
+                let pair = self.pair.get(|| pair(self.peer, setting))?;
                 let http = match (variant, &pair.http_over_h2) {
                     (Variant::OverH2, Some(door)) => door,
                     _ => &pair.http,
@@ -112,8 +113,39 @@ impl<'a> Contender<'a> {
     }
 }
 
+/// One hop that has its connections to the application.
+fn plain(peer: &dyn Peer, setting: &Setting) -> Result<Plain, ContenderError> {
+    let plain = peer.plain(setting)?;
+    warm_up(&plain.door)?;
+    Ok(plain)
+}
+
+/// Two hops that have their connections to each other.
+fn pair(peer: &dyn Peer, setting: &Setting) -> Result<Pair, ContenderError> {
+    let pair = peer.pair(setting)?;
+    for door in [Some(&pair.http), pair.http_over_h2.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        warm_up(door)?;
+    }
+    Ok(pair)
+}
+
+/// What is made once and then kept is not what a request costs.
+fn warm_up(door: &Door) -> Result<(), MeasureError> {
+    let load = Wrk {
+        path: "/100",
+        connections: CONNECTIONS,
+        seconds: 1,
+        closes: false,
+    };
+    load.run(door)?;
+    Ok(())
+}
+
 impl<T> Started<T> {
-    fn get(&mut self, start: impl FnOnce() -> Result<T, PeerError>) -> Result<&T, ContenderError> {
+    fn get(&mut self, start: impl FnOnce() -> Result<T, ContenderError>) -> Result<&T, ContenderError> {
         if let Self::NotYet = self {
             *self = match start() {
                 Ok(running) => Self::Running(running),

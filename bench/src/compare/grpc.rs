@@ -1,7 +1,6 @@
 //! A gRPC server over HTTP/2 without TLS, on a thread of its own: every call is answered with 100 bytes.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
@@ -9,7 +8,7 @@ use std::thread;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -62,22 +61,16 @@ async fn accept(listener: TcpListener) -> io::Result<()> {
     }
 }
 
-fn call(
+async fn call(
     request: Request<Incoming>,
     answer: Bytes,
-) -> impl Future<Output = Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, hyper::Error>>
-{
-    async move {
-        request.into_body().collect().await?;
-        let mut trailers = HeaderMap::new();
-        trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-        let frames = [Ok(Frame::data(answer)), Ok(Frame::trailers(trailers))];
-        let body = StreamBody::new(tokio_stream::iter(frames));
-        let mut response = Response::new(body);
-        response.headers_mut().insert(
-            http::header::CONTENT_TYPE,
-            HeaderValue::from_static("application/grpc"),
-        );
-        Ok(response)
-    }
+) -> Result<Response<impl Body<Data = Bytes, Error = Infallible>>, hyper::Error> {
+    request.into_body().collect().await?;
+    let mut trailers = HeaderMap::new();
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    let frames = [Ok(Frame::data(answer)), Ok(Frame::trailers(trailers))];
+    let mut response = Response::new(StreamBody::new(tokio_stream::iter(frames)));
+    let kind = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    Ok(response)
 }

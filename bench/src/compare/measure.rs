@@ -14,7 +14,7 @@ use super::plan::{Case, MESH_RATE, Metric, PLAIN_RATE};
 use super::tls::Sessions;
 
 /// Connections of wrk for small answers, and for large ones.
-const CONNECTIONS: u32 = 64;
+pub(crate) const CONNECTIONS: u32 = 64;
 const BULK_CONNECTIONS: u32 = 16;
 /// h2load's connections, and streams of each.
 const H2_CONNECTIONS: u32 = 10;

@@ -20,6 +20,8 @@ const WATCHED: &str = "watched";
 pub(crate) enum MeshError {
     #[error(transparent)]
     Process(#[from] ProcessError),
+    #[error("`weft status` names no generation:\n{0}")]
+    Status(String),
     #[error("no port: {0}")]
     Port(#[source] io::Error),
     #[error("{path}: {source}")]
@@ -153,6 +155,18 @@ impl Mesh {
             inbound,
             data,
         })
+    }
+
+    /// How often the configuration has changed.
+    pub(crate) fn generation(&self) -> Result<u64, MeshError> {
+        let mut command = self.weft();
+        command.arg("status");
+        self.with_data(&mut command);
+        let text = process::output(command)?;
+        // `trust domain cluster.local, generation 7, authority expires in 364d`
+        let after = text.split_once("generation ").map(|(_, after)| after);
+        let number = after.and_then(|after| after.split(',').next()?.trim().parse().ok());
+        number.ok_or(MeshError::Status(text))
     }
 
     /// A file with a join token.

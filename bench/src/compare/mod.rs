@@ -174,6 +174,12 @@ fn compare(args: &Args, folder: &Path) -> Result<(), CompareError> {
         eprintln!("NOT COMPARED: {note}");
     }
     let machine = Machine::look(&contenders);
+    if machine.is_busy() {
+        eprintln!(
+            "NOT QUIET: the load average is {}, so figures will be too high and vary",
+            machine.load
+        );
+    }
     let mut session = Session {
         effort,
         setting: &setting,
@@ -216,14 +222,6 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn all(&mut self, cases: &[Case], contenders: &mut [Contender<'_>]) -> Result<(), CompareError> {
-        if self.effort.warm_up {
-            // Not counted: what is made once, and caches.
-            let (bench, results) = (self.bench, std::mem::take(&mut self.results));
-            self.bench.seconds = 1;
-            self.round(0, cases, contenders)?;
-            self.bench = bench;
-            self.results = results;
-        }
         for round in 0..self.effort.rounds {
             self.round(round, cases, contenders)?;
         }
@@ -431,10 +429,7 @@ fn weft(args: &Args, folder: &Path) -> Result<Option<Weft>, CompareError> {
     }
     let binaries = match &args.weft_bin {
         Some(folder) => folder.clone(),
-        None => match std::env::current_exe()?.parent() {
-            Some(folder) => folder.to_owned(),
-            None => PathBuf::from("."),
-        },
+        None => shipped(&std::env::current_exe()?),
     };
     match Weft::missing(&binaries) {
         Some(missing) => Err(CompareError::NoWeft(missing)),
@@ -444,6 +439,22 @@ fn weft(args: &Args, folder: &Path) -> Result<Option<Weft>, CompareError> {
     }
 }
 
+/// The binaries that are shipped, of profile `dist`; those of this very build where they were not made.
+fn shipped(own: &Path) -> PathBuf {
+    let folder = own.parent().unwrap_or(Path::new("."));
+    let dist = folder.with_file_name("dist");
+    if Weft::missing(&dist).is_none() {
+        return dist;
+    }
+    eprintln!(
+        "NOT WHAT IS SHIPPED: no binaries in {}, so those in {} are measured; first run\n\
+         cargo build --profile dist -p proxy -p control-plane -p cli",
+        dist.display(),
+        folder.display()
+    );
+    folder.to_owned()
+}
+
 fn effort(args: &Args) -> Effort {
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { 5 }).max(1);
     Effort {
@@ -451,7 +462,6 @@ fn effort(args: &Args) -> Effort {
         seconds: args.seconds.unwrap_or(if args.quick { 1 } else { 3 }).max(1),
         memory_rounds: if args.quick { 1 } else { rounds.min(3) },
         idle_connections: if args.quick { 1_000 } else { 5_000 },
-        warm_up: !args.quick,
         all_sizes: !args.quick,
     }
 }
@@ -484,10 +494,7 @@ fn stop_on_interrupt(folder: PathBuf) -> io::Result<()> {
         .name("interrupt".to_owned())
         .spawn(move || {
             if signals.forever().next().is_some() {
-                process::stop_all();
-                // What is left of it is of no use.
-                let _ = std::fs::remove_dir_all(folder);
-                std::process::exit(INTERRUPTED);
+                process::stop_all(&folder, INTERRUPTED);
             }
         })?;
     Ok(())

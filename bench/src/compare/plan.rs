@@ -110,7 +110,6 @@ pub(crate) struct Effort {
     /// Rounds of what starts new processes, and hardly varies.
     pub(crate) memory_rounds: usize,
     pub(crate) idle_connections: usize,
-    pub(crate) warm_up: bool,
     /// The larger of two sizes too.
     pub(crate) all_sizes: bool,
 }
@@ -213,7 +212,7 @@ impl Case {
             Self::BulkPlain | Self::BulkMesh => &[MbPerCpu, MbPerSecond],
             Self::NewPlain => &[CpuMicros, PerSecond, P99],
             Self::Handshake(_) => &[CpuMicros, PerSecond, P99, ResumedPercent],
-            Self::Ready => &[PssMb, RssMb],
+            Self::Ready => &[RssMb, PssMb],
             Self::IdlePlain | Self::IdleTls => &[KbPerConnection],
             Self::PerService => &[KbPerService],
             Self::OpenPlain | Self::OpenMesh => &[CpuMicros, P50, P99, P999],

@@ -83,11 +83,7 @@ impl Process {
             .stdout(out)
             .stderr(file)
             .process_group(0);
-        let mut child = command.spawn().map_err(|source| ProcessError::Start {
-            program: command.get_program().to_string_lossy().into_owned(),
-            source,
-        })?;
-        running().insert(child.id().cast_signed());
+        let mut child = spawn(&mut command)?;
         let lines = child.stdout.take().map(|stdout| {
             let (sender, lines) = mpsc::channel();
             thread::spawn(move || {
@@ -183,21 +179,19 @@ impl Drop for Process {
 pub(crate) fn output(mut command: Command) -> Result<String, ProcessError> {
     without_surprises(&mut command);
     let program = command.get_program().to_string_lossy().into_owned();
-    let failed = |source| ProcessError::Start {
-        program: program.clone(),
-        source,
-    };
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    let child = command.spawn().map_err(failed)?;
+    let child = spawn(&mut command)?;
     let group = child.id().cast_signed();
-    running().insert(group);
     let result = child.wait_with_output();
     running().remove(&group);
-    let output = result.map_err(failed)?;
+    let output = result.map_err(|source| ProcessError::Start {
+        program: program.clone(),
+        source,
+    })?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(text);
@@ -210,11 +204,27 @@ pub(crate) fn output(mut command: Command) -> Result<String, ProcessError> {
     })
 }
 
-/// Kills every group that was started and runs still: for an interrupt.
-pub(crate) fn stop_all() {
-    for group in running().iter() {
+/// Kills every group that was started and runs still, removes `folder` and ends this process. Nothing can be started
+/// meanwhile.
+pub(crate) fn stop_all(folder: &Path, status: i32) -> ! {
+    let groups = running();
+    for group in groups.iter() {
         signal_group(*group, Signal::KILL);
     }
+    // What is left of it is of no use.
+    let _ = std::fs::remove_dir_all(folder);
+    std::process::exit(status)
+}
+
+/// Starts a process and remembers its group, in one.
+fn spawn(command: &mut Command) -> Result<Child, ProcessError> {
+    let mut groups = running();
+    let child = command.spawn().map_err(|source| ProcessError::Start {
+        program: command.get_program().to_string_lossy().into_owned(),
+        source,
+    })?;
+    groups.insert(child.id().cast_signed());
+    Ok(child)
 }
 
 /// What of the caller's environment would change what is measured stays behind.

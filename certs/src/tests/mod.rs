@@ -4,6 +4,7 @@ mod first_contact;
 mod handshake;
 mod hostile;
 mod issuing;
+mod resumption;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

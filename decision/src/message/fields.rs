@@ -8,15 +8,22 @@ use super::framing::{self, Framing};
 use super::{Upgrade, syntax};
 use crate::Reason;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
 /// Removes what belongs to the hop that a message arrived on: `Connection` and everything that it names,
 /// `Keep-Alive`, `Proxy-Connection`, `Transfer-Encoding`, `Upgrade`, `HTTP2-Settings`, `Proxy-Authenticate`,
 /// `Proxy-Authorization`, and `TE` but for its member `trailers`, which an HTTP/2 hop may carry (gRPC needs it).
 /// Read [`upgrade_protocol`] before.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let found: SmallVec<[HeaderName; 4]> = headers
+        .keys()
+        .filter(|name| is_of_one_hop(name))
+        .cloned()
+        .collect();
+    // Most messages have none, and of those that have one it is mostly gRPC's.
+    match found.as_slice() {
+        [] => return,
+        [name] if *name == header::TE && is_trailers_alone(headers) => return,
+        _ => {}
+    }
     let trailers = headers
         .get_all(header::TE)
         .iter()
@@ -27,23 +34,15 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .iter()
         .flat_map(|value| syntax::list(value.as_bytes()))
     {
-        if let Ok(name) = HeaderName::from_bytes(option)
+        // The usual option, whose field is found anyway.
+        if option != b"keep-alive"
+            && let Ok(name) = HeaderName::from_bytes(option)
             && !framing::may_not_be_an_option(option)
         {
             headers.remove(name);
         }
     }
-    for name in [
-        header::CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        HTTP2_SETTINGS,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::TE,
-    ] {
+    for name in found {
         headers.remove(name);
     }
     if trailers {
@@ -51,34 +50,34 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// What a head's `Connection` fields say of the connection itself (RFC 9112 section 9.3).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ConnectionOptions {
-    pub close: bool,
-    pub keep_alive: bool,
+fn is_of_one_hop(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    // Told by their lengths first, as in `is_connection_specific`.
+    match name.len() {
+        2 => name == "te",
+        14 => name == "http2-settings",
+        18 => name == "proxy-authenticate",
+        19 => name == "proxy-authorization",
+        _ => is_connection_specific(name.as_bytes()),
+    }
 }
 
-/// Reads `Connection` of an accepted head.
-pub fn connection_options(headers: &HeaderMap) -> ConnectionOptions {
-    let mut framing = Framing::default();
-    for value in headers.get_all(header::CONNECTION) {
-        // A head with any other value was not accepted.
-        let _ = framing.connection(value.as_bytes());
-    }
-    ConnectionOptions {
-        close: framing.close,
-        keep_alive: framing.keep_alive,
-    }
+fn is_trailers_alone(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::TE).iter();
+    values.next().is_some_and(|value| value == "trailers") && values.next().is_none()
 }
 
 /// The switch of protocols that an HTTP/1.1 head asks for or agrees to: `Connection` names `upgrade`, and
 /// `Upgrade` holds exactly one protocol, which the proxy knows.
 pub fn upgrade_protocol(version: Version, headers: &HeaderMap) -> Option<Upgrade> {
+    if version != Version::HTTP_11 || !headers.contains_key(header::UPGRADE) {
+        return None;
+    }
     let mut framing = Framing::default();
     for value in headers.get_all(header::CONNECTION) {
         framing.connection(value.as_bytes()).ok()?;
     }
-    if version != Version::HTTP_11 || !framing.upgrade {
+    if !framing.upgrade {
         return None;
     }
     let mut upgrade = UpgradeList::default();
@@ -174,16 +173,15 @@ pub(crate) fn may_be_a_trailer(name: &[u8]) -> bool {
 
 /// Fields that HTTP/2 does not have (RFC 9113 section 8.2.2), in any case.
 pub(crate) fn is_connection_specific(name: &[u8]) -> bool {
-    const NAMES: [&str; 5] = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    NAMES
-        .iter()
-        .any(|specific| name.eq_ignore_ascii_case(specific.as_bytes()))
+    let is = |specific: &[u8]| name.eq_ignore_ascii_case(specific);
+    // Told by their lengths first: this is asked of every field.
+    match name.len() {
+        7 => is(b"upgrade"),
+        10 => is(b"connection") || is(b"keep-alive"),
+        16 => is(b"proxy-connection"),
+        17 => is(b"transfer-encoding"),
+        _ => false,
+    }
 }
 
 /// `Upgrade` that is empty, no list of protocols, or a choice between a known protocol and another.
@@ -229,6 +227,57 @@ fn names(value: &HeaderValue, member: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    /// What is left, by the words of the function's documentation, on a list of lines.
+    fn left_of(lines: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+        let elements = |of: &'static str| {
+            let values = lines.iter().filter(move |(name, _)| *name == of);
+            values.flat_map(|(_, value)| value.split(',').map(|element| element.trim().to_lowercase()))
+        };
+        let mut removed: Vec<String> = elements("connection")
+            .filter(|option| !framing::may_not_be_an_option(option.as_bytes()))
+            .collect();
+        removed.extend(
+            "connection keep-alive proxy-connection transfer-encoding upgrade http2-settings \
+             proxy-authenticate proxy-authorization te"
+                .split_whitespace()
+                .map(str::to_owned),
+        );
+        let mut left: Vec<_> = lines
+            .iter()
+            .filter(|(name, _)| !removed.iter().any(|removed| removed == name))
+            .copied()
+            .collect();
+        if elements("te").any(|member| member == "trailers") {
+            left.push(("te", "trailers"));
+        }
+        left
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn what_is_left_is_what_no_hop_owns(
+            lines in vec((
+                select(&[
+                    "host", "close", "x-one", "content-length", "te", "te", "connection", "connection",
+                    "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings",
+                    "proxy-authenticate", "proxy-authorization",
+                ][..]),
+                select(&[
+                    "trailers", "trailers", "gzip, Trailers", "close", "Keep-Alive", "X-One", "te, host", "a b,", "",
+                ][..]),
+            ), 0..5),
+        ) {
+            let mut headers = map(&lines);
+            remove_hop_by_hop(&mut headers);
+            prop_assert_eq!(headers, map(&left_of(&lines)));
+        }
+    }
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
@@ -272,9 +321,15 @@ mod tests {
             ])
         );
 
-        let mut headers = map(&[("te", "gzip;q=0.5")]);
-        remove_hop_by_hop(&mut headers);
-        assert!(headers.is_empty());
+        for (lines, left) in [
+            (&[("te", "gzip;q=0.5")][..], &[][..]),
+            (&[("te", "trailers")], &[("te", "trailers")]),
+            (&[("te", "trailers"), ("te", "gzip")], &[("te", "trailers")]),
+        ] {
+            let mut headers = map(lines);
+            remove_hop_by_hop(&mut headers);
+            assert_eq!(headers, map(left));
+        }
     }
 
     #[test]

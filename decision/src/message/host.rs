@@ -1,9 +1,11 @@
 //! Hosts: the strict syntax of an authority, and the service that one names.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use model::{Destination, Label, MeshDomain, ServiceName};
 
+use super::syntax;
 use crate::Reason;
 
 /// Longest host that is accepted, in bytes without its port (RFC 1035 section 2.3.4).
@@ -21,7 +23,13 @@ pub fn resolve(
     domain: &MeshDomain,
 ) -> Result<Option<(ServiceName, Option<u16>)>, Reason> {
     let Authority { host, port } = Authority::parse(authority.as_bytes()).ok_or(Reason::BadHost)?;
-    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let host = authority.get(..host.len()).ok_or(Reason::BadHost)?;
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    };
     let mut labels = host.splitn(4, '.');
     let (Some(name), namespace, svc, suffix) = (labels.next(), labels.next(), labels.next(), labels.next())
     else {
@@ -31,10 +39,13 @@ pub fn resolve(
         return Ok(None);
     }
     let Ok(name) = name.parse() else { return Ok(None) };
-    let namespace = match namespace.map(str::parse) {
+    let namespace = match namespace {
         None => own_namespace.clone(),
-        Some(Ok(namespace)) => namespace,
-        Some(Err(_)) => return Ok(None),
+        Some(namespace) if namespace == own_namespace.as_str() => own_namespace.clone(),
+        Some(namespace) => match namespace.parse() {
+            Ok(namespace) => namespace,
+            Err(_) => return Ok(None),
+        },
     };
     Ok(Some((ServiceName { namespace, name }, port)))
 }
@@ -56,23 +67,23 @@ pub fn choose_port(destination: &Destination, explicit: Option<u16>) -> Option<u
 /// address in brackets; a port of 1 to 65535 without leading zeros. No user, no escapes, nothing empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Authority<'a> {
-    pub(crate) host: &'a str,
+    /// ASCII.
+    pub(crate) host: &'a [u8],
     pub(crate) port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let host_end = if text.starts_with('[') {
-            text.find(']')? + 1
+        let host_end = if bytes.starts_with(b"[") {
+            memchr::memchr(b']', bytes)? + 1
         } else {
-            text.find(':').unwrap_or(text.len())
+            memchr::memchr(b':', bytes).unwrap_or(bytes.len())
         };
-        let (host, rest) = text.split_at_checked(host_end)?;
-        let port = match rest.strip_prefix(':') {
-            Some(digits) => Some(port(digits)?),
-            None if rest.is_empty() => None,
-            None => return None,
+        let (host, rest) = bytes.split_at_checked(host_end)?;
+        let port = match rest {
+            [] => None,
+            [b':', digits @ ..] => Some(port(digits)?),
+            _ => return None,
         };
         is_host(host).then_some(Self { host, port })
     }
@@ -83,23 +94,29 @@ impl<'a> Authority<'a> {
     }
 }
 
-fn port(digits: &str) -> Option<u16> {
-    let number = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
-    number.then(|| digits.parse().ok()).flatten()
+fn port(digits: &[u8]) -> Option<u16> {
+    if digits.starts_with(b"0") {
+        return None;
+    }
+    u16::try_from(syntax::decimal(digits)?).ok()
 }
 
-fn is_host(host: &str) -> bool {
-    if let Some(address) = host.strip_prefix('[') {
-        return address
-            .strip_suffix(']')
-            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+fn is_host(host: &[u8]) -> bool {
+    if let [b'[', address @ .., b']'] = host {
+        let address = std::str::from_utf8(address).unwrap_or_default();
+        return address.parse::<Ipv6Addr>().is_ok();
     }
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
-    host.len() <= MAX_HOST_BYTES
-        && host
-            .split('.')
-            .all(|label| !label.is_empty() && label.bytes().all(letters))
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    let is_other = |byte: u8| {
+        !(byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'_') | (byte == b'~') | (byte == b'.'))
+    };
+    // Behind each dot a label begins, which has a byte at least.
+    let mut is_empty = true;
+    let empty_labels = host.iter().fold(false, |found, byte| {
+        let was_empty = std::mem::replace(&mut is_empty, *byte == b'.');
+        found | (was_empty & is_empty)
+    });
+    host.len() <= MAX_HOST_BYTES && syntax::none_is(host, is_other) && !empty_labels && !is_empty
 }
 
 #[cfg(test)]
@@ -125,6 +142,7 @@ mod tests {
             ("Checkout:8080", "shop/checkout:8080"),
             ("checkout.", "shop/checkout"),
             ("checkout.pay", "pay/checkout"),
+            ("checkout.Shop", "shop/checkout"),
             ("checkout.pay.svc:1", "pay/checkout:1"),
             ("checkout.pay.svc.cluster.local", "pay/checkout"),
             ("CHECKOUT.PAY.SVC.CLUSTER.LOCAL.:65535", "pay/checkout:65535"),

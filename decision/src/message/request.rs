@@ -40,6 +40,10 @@ pub struct Accepted<'a> {
     pub upgrade: Option<Upgrade>,
     /// Whether the method is HEAD, whose response has no body.
     pub head: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
+    pub expects_continue: bool,
+    /// Whether the client may send another request on its connection.
+    pub persistent: bool,
 }
 
 impl<'a> RequestHead<'a, FieldLines<'a>> {
@@ -49,22 +53,51 @@ impl<'a> RequestHead<'a, FieldLines<'a>> {
     /// [`Reason::MalformedRequest`] where the first line is not `method SP target SP HTTP/1.0` or `HTTP/1.1`.
     pub fn http1(head: &'a [u8]) -> Result<Self, Reason> {
         let (line, lines) = syntax::first_line(head).ok_or(Reason::MalformedRequest)?;
-        let mut parts = line.split(|byte| *byte == b' ');
-        let (Some(method), Some(target), Some(version), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Reason::MalformedRequest);
+        Self::of_lines(line, FieldLines::new(lines))
+    }
+}
+
+impl<'a, F> RequestHead<'a, F> {
+    /// Reads a request line without its CRLF; the fields are split already.
+    pub(super) fn of_lines(line: &'a [u8], fields: F) -> Result<Self, Reason> {
+        let (rest, version) = line
+            .split_last_chunk::<{ b" HTTP/1.1".len() }>()
+            .ok_or(Reason::MalformedRequest)?;
+        let version = match version {
+            b" HTTP/1.1" => Version::HTTP_11,
+            b" HTTP/1.0" => Version::HTTP_10,
+            _ => return Err(Reason::MalformedRequest),
         };
-        let version = syntax::http1_version(version).ok_or(Reason::MalformedRequest)?;
-        if target.is_empty() || !syntax::is_text(target) || target.contains(&b'\t') {
+        let method_end = memchr::memchr(b' ', rest).ok_or(Reason::MalformedRequest)?;
+        let (method, target) = rest
+            .split_at_checked(method_end)
+            .ok_or(Reason::MalformedRequest)?;
+        let target = target.get(1..).unwrap_or_default();
+        if target.is_empty() || !syntax::none_is(target, |byte| (byte <= b' ') | (byte == 0x7f)) {
             return Err(Reason::MalformedRequest);
         }
         Ok(Self {
             version,
             method,
             target: Target::Line(target),
-            fields: FieldLines::new(lines),
+            fields,
         })
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(super) fn method(&self) -> &'a [u8] {
+        self.method
+    }
+
+    /// The target of a request line, in whatever form.
+    pub(super) fn target(&self) -> &'a [u8] {
+        match self.target {
+            Target::Line(target) => target,
+            Target::Pseudo { path, .. } => path.as_bytes(),
+        }
     }
 }
 
@@ -206,11 +239,12 @@ fn is_path_and_query(target: &[u8]) -> bool {
     let Some((path, query)) = target.split_at_checked(end) else {
         return false;
     };
-    path.iter()
-        .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>' | b'`' | b'\\'))
-        && query
-            .iter()
-            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>' | b'"'))
+    let is_hidden = |byte: u8| (byte <= b' ') | (byte >= 0x7f);
+    syntax::none_is(path, |byte| {
+        is_hidden(byte) | (byte == b'#') | (byte == b'<') | (byte == b'>') | (byte == b'`') | (byte == b'\\')
+    }) && syntax::none_is(query, |byte| {
+        is_hidden(byte) | (byte == b'#') | (byte == b'<') | (byte == b'>') | (byte == b'"')
+    })
 }
 
 /// What the fields said, one by one.
@@ -297,6 +331,8 @@ impl<'a> Found<'a> {
             body,
             upgrade,
             head: method == b"HEAD",
+            expects_continue: self.expects,
+            persistent: !self.framing.close && (self.version != Version::HTTP_10 || self.framing.keep_alive),
         })
     }
 

@@ -43,6 +43,13 @@ impl<'a> ResponseHead<FieldLines<'a>> {
     /// before an empty reason may be missing, as several servers write it.
     pub fn http1(head: &'a [u8]) -> Result<Self, Reason> {
         let (line, lines) = syntax::first_line(head).ok_or(Reason::MalformedResponse)?;
+        Self::of_lines(line, FieldLines::new(lines))
+    }
+}
+
+impl<F> ResponseHead<F> {
+    /// Reads a status line without its CRLF; the fields are split already.
+    pub(super) fn of_lines(line: &[u8], fields: F) -> Result<Self, Reason> {
         let (version, status, reason) = match line {
             [version @ .., b' ', a, b, c] if version.len() == 8 => (version, [*a, *b, *c], &[][..]),
             line => {
@@ -64,8 +71,16 @@ impl<'a> ResponseHead<FieldLines<'a>> {
         Ok(Self {
             version,
             status,
-            fields: FieldLines::new(lines),
+            fields,
         })
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.status
     }
 }
 

@@ -1,5 +1,7 @@
 //! The grammar of RFC 9110 section 5 in bytes: lines, tokens, field values, lists and numbers.
 
+use std::ops::Range;
+
 use http::{HeaderMap, Version};
 
 /// One field as it stands in a head: its name and its value without the surrounding white space.
@@ -47,15 +49,41 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 
 /// Printable ASCII, space, tab and bytes over 127: no CR, LF, NUL or other control byte.
 pub(crate) fn is_text(bytes: &[u8]) -> bool {
-    // Without a branch per byte, so that the compiler makes vector code of it.
-    !bytes.iter().fold(false, |bad, &byte| {
-        bad | ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f)
-    })
+    none_is(bytes, |byte| ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f))
+}
+
+/// Whether no byte is bad. `bad` has no branch, so that the compiler makes vector code of it.
+#[inline]
+pub(crate) fn none_is(bytes: &[u8], bad: impl Fn(u8) -> bool + Copy) -> bool {
+    // Whole chunks, of which the last may overlap the one before: no byte is looked at alone but in the shortest.
+    if let (chunks, Some(last)) = (bytes.as_chunks::<16>().0, bytes.last_chunk::<16>()) {
+        chunks.iter().all(|chunk| none_of_chunk_is(chunk, bad)) && none_of_chunk_is(last, bad)
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        none_of_chunk_is(first, bad) & none_of_chunk_is(last, bad)
+    } else {
+        !bytes.iter().any(|byte| bad(*byte))
+    }
+}
+
+#[inline]
+fn none_of_chunk_is<const N: usize>(chunk: &[u8; N], bad: impl Fn(u8) -> bool) -> bool {
+    !chunk.iter().fold(false, |found, byte| found | bad(*byte))
 }
 
 /// Removes optional white space at both ends.
-pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    trim_start(trim_end(bytes))
+}
+
+fn trim_start(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+fn trim_end(mut bytes: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
     }
     bytes
@@ -79,11 +107,22 @@ pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
 
 /// Splits one line of a head, without its CRLF, into name and value.
 pub(crate) fn field(line: &[u8]) -> Result<Field<'_>, MalformedField> {
-    let colon = memchr::memchr(b':', line).ok_or(MalformedField)?;
-    let (name, value) = line.split_at_checked(colon).ok_or(MalformedField)?;
-    let value = trim(value.get(1..).unwrap_or_default());
-    if is_token(name) && is_text(value) {
-        Ok((name, value))
+    let (colon, value) = split_field(line)?;
+    let part = |range: Range<usize>| line.get(range).ok_or(MalformedField);
+    Ok((part(0..colon)?, part(value)?))
+}
+
+/// Where the name ends in a line of a head, and where its value stands.
+pub(crate) fn split_field(line: &[u8]) -> Result<(usize, Range<usize>), MalformedField> {
+    let colon = line.iter().position(|byte| !is_token_byte(*byte));
+    let colon = colon.filter(|colon| *colon > 0 && line.get(*colon) == Some(&b':'));
+    let colon = colon.ok_or(MalformedField)?;
+    let behind = line.get(colon + 1..).unwrap_or_default();
+    let value = trim_end(behind);
+    let end = colon + 1 + value.len();
+    let value = trim_start(value);
+    if is_text(value) {
+        Ok((colon, end - value.len()..end))
     } else {
         Err(MalformedField)
     }

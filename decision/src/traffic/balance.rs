@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 /// What an endpoint's first answer is assumed to take while it is awaited.
 pub const DEFAULT_RTT: Duration = Duration::from_millis(30);
 /// How long a cost takes to fall to 37 % (1/e).
@@ -100,28 +102,25 @@ impl PeakEwma {
 /// the first of equals. Those in `tried` take no part while there are others. `None` where there are no
 /// endpoints.
 ///
-/// `load` is asked for at most two endpoints. `dice` is any uniformly distributed number.
+/// `load` is asked for at most two endpoints, and nothing is looked at once per endpoint. `dice` is any uniformly
+/// distributed number.
 pub fn pick(count: usize, tried: &[usize], load: impl Fn(usize) -> f64, dice: u64) -> Option<usize> {
-    let is_fresh = |endpoint: &usize| !tried.contains(endpoint);
-    let fresh = if tried.is_empty() {
-        count
-    } else {
-        (0..count).filter(is_fresh).count()
+    let mut tried: SmallVec<[usize; 4]> = tried.iter().copied().filter(|at| *at < count).collect();
+    tried.sort_unstable();
+    tried.dedup();
+    // Of the fresh ones by number: each tried one before it moves it one further.
+    let fresh_one = |number: usize| {
+        tried
+            .iter()
+            .fold(number, |at, tried| at + usize::from(*tried <= at))
     };
-    match fresh {
+    match count - tried.len() {
         0 if count == 0 => None,
         0 => pick(count, &[], load, dice),
-        1 => (0..count).find(is_fresh),
-        _ => {
+        1 => Some(fresh_one(0)),
+        fresh => {
             let (first, second) = two_of(fresh, dice);
-            let nth = |rank| {
-                if fresh == count {
-                    Some(rank)
-                } else {
-                    (0..count).filter(is_fresh).nth(rank)
-                }
-            };
-            let (first, second) = (nth(first)?, nth(second)?);
+            let (first, second) = (fresh_one(first), fresh_one(second));
             Some(if load(second) < load(first) { second } else { first })
         }
     }

@@ -16,6 +16,7 @@ pub const BUCKETS: usize = 10;
 pub struct RetryBudgetState {
     budget: RetryBudget,
     start: Instant,
+    bucket_nanos: u64,
     /// Number of the current bucket, counted from `start`.
     current: u64,
     ring: [Counts; BUCKETS],
@@ -32,8 +33,9 @@ struct Counts {
 impl RetryBudgetState {
     pub fn new(budget: RetryBudget, now: Instant) -> Self {
         Self {
-            budget,
             start: now,
+            bucket_nanos: (nanos(budget.window) / BUCKETS as u64).max(1),
+            budget,
             current: 0,
             ring: Default::default(),
             window: Counts::default(),
@@ -62,7 +64,7 @@ impl RetryBudgetState {
     /// The current bucket, after emptying those that have left the window. A clock that went back changes
     /// nothing.
     fn bucket(&mut self, now: Instant) -> &mut Counts {
-        let number = nanos(now.saturating_duration_since(self.start)) / self.bucket_nanos();
+        let number = nanos(now.saturating_duration_since(self.start)) / self.bucket_nanos;
         let passed = number.saturating_sub(self.current);
         for step in 1..=passed.min(BUCKETS as u64) {
             let left = std::mem::take(&mut self.ring[slot(self.current + step)]);
@@ -71,10 +73,6 @@ impl RetryBudgetState {
         }
         self.current += passed;
         &mut self.ring[slot(self.current)]
-    }
-
-    fn bucket_nanos(&self) -> u64 {
-        (nanos(self.budget.window) / BUCKETS as u64).max(1)
     }
 }
 

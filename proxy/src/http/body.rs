@@ -81,7 +81,7 @@ impl RequestBody {
                     server::say_continue(wire, cx);
                 }
                 let arrival = ready!(wire.borrow_mut().poll_arrival(cx));
-                *ended = wire.borrow().between_messages() || !matches!(arrival, Ok(Arrival::Data(_)));
+                *ended = !wire.borrow().mid_message() || !matches!(arrival, Ok(Arrival::Data(_)));
                 if let (Some(left), Ok(Arrival::Data(data))) = (left, &arrival) {
                     *left = left.saturating_sub(data.len() as u64);
                 }
@@ -101,12 +101,9 @@ impl RequestBody {
 fn frame_of(arrival: Result<Arrival, ReadFailure>) -> Option<Result<Frame<Bytes>, Reason>> {
     match arrival {
         Ok(Arrival::Data(data)) => Some(Ok(Frame::data(data))),
-        Ok(Arrival::Trailers(section)) => {
-            let trailers = super::http1::trailers(&section)?;
-            (!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers)))
-        }
+        Ok(Arrival::Trailers(trailers)) => (!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers))),
         Ok(Arrival::Closed) | Err(ReadFailure::Io(_)) => Some(Err(Reason::RequestAborted)),
-        Ok(Arrival::Head { .. }) => Some(Err(Reason::Internal)),
+        Ok(Arrival::Request(..) | Arrival::Response(..)) => Some(Err(Reason::Internal)),
         Err(ReadFailure::Refused(reason)) => Some(Err(reason)),
     }
 }
@@ -123,6 +120,11 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// How much is still to come, where that is known.
+    pub(crate) fn exact(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1 { exchange, .. } => exchange.is_ended(),

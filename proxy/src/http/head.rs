@@ -11,50 +11,78 @@ use crate::upstream::Spoken;
 
 /// What the steps need to know of an accepted head.
 pub(crate) struct Head {
-    /// Whom the request is for, as the client wrote it.
-    pub(crate) authority: String,
-    target: PathAndQuery,
+    /// The target in origin form, where the client wrote it otherwise.
+    target: Option<PathAndQuery>,
     /// The client asks for a WebSocket.
     pub(crate) upgrade: bool,
 }
 
 impl Head {
-    /// Passes the head through the one request validator. HTTP/1 passed it as raw bytes, in the guard.
+    /// Passes the head through the one request validator. HTTP/1 passed it as raw bytes, in the reader.
     pub(crate) fn judge(parts: &Parts, limits: &MessageLimits) -> Result<Self, Reason> {
         if parts.version == Version::HTTP_2 {
             request::validate(request::http2(&parts.method, &parts.uri, &parts.headers), limits)?;
         }
-        let effective = request::effective(&parts.uri, &parts.headers)?;
+        let is_origin_form = parts.uri.authority().is_none() && parts.uri.path_and_query().is_some();
+        let target = if is_origin_form {
+            None
+        } else {
+            Some(request::effective(&parts.uri, &parts.headers)?.path_and_query)
+        };
         Ok(Self {
-            authority: effective.authority.to_owned(),
-            target: effective.path_and_query,
+            target,
             upgrade: fields::upgrade_protocol(parts.version, &parts.headers).is_some(),
         })
     }
 
-    /// The head for the next leg: hop-by-hop fields are gone, the authority stands where that leg has it.
-    pub(crate) fn upstream_parts(&self, mut parts: Parts, spoken: Spoken) -> Result<Parts, Reason> {
+    /// Whom the request is for, as the client wrote it; nothing where the head cannot have been accepted.
+    pub(crate) fn authority<'p>(&self, parts: &'p Parts) -> &'p str {
+        match parts.uri.authority() {
+            Some(authority) => authority.as_str(),
+            None => parts
+                .headers
+                .get(HOST)
+                .and_then(|host| host.to_str().ok())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The head for the next leg: hop-by-hop fields are gone, the authority stands where that leg has it. `known` is
+    /// that authority, where somebody has it already.
+    pub(crate) fn upstream_parts(
+        self,
+        mut parts: Parts,
+        spoken: Spoken,
+        known: Option<&Authority>,
+    ) -> Result<Parts, Reason> {
         fields::remove_hop_by_hop(&mut parts.headers);
         match spoken {
             Spoken::Http2 => {
+                let authority = match (parts.uri.authority(), known) {
+                    (Some(authority), _) => authority.clone(),
+                    (None, Some(known)) => known.clone(),
+                    (None, None) => {
+                        Authority::try_from(self.authority(&parts)).map_err(|_| Reason::BadHost)?
+                    }
+                };
                 parts.version = Version::HTTP_2;
                 parts.headers.remove(HOST);
-                let authority = match parts.uri.authority() {
-                    Some(authority) => authority.clone(),
-                    None => Authority::try_from(self.authority.as_str()).map_err(|_| Reason::BadHost)?,
-                };
-                let mut uri = http::uri::Parts::default();
+                let mut uri = parts.uri.into_parts();
                 uri.scheme = Some(Scheme::HTTP);
                 uri.authority = Some(authority);
-                uri.path_and_query = Some(self.target.clone());
+                uri.path_and_query = self.target.or(uri.path_and_query);
                 parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadTarget)?;
             }
             Spoken::Http1 | Spoken::Tcp => {
                 parts.version = Version::HTTP_11;
                 fields::join_cookies(&mut parts.headers);
-                let host = HeaderValue::try_from(&self.authority).map_err(|_| Reason::BadHost)?;
-                parts.headers.insert(HOST, host);
-                parts.uri = Uri::from(self.target.clone());
+                if let Some(authority) = parts.uri.authority() {
+                    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::BadHost)?;
+                    parts.headers.insert(HOST, host);
+                }
+                if let Some(target) = self.target {
+                    parts.uri = Uri::from(target);
+                }
                 // RFC 9110 section 10.1.4: TE is this hop's own, and Connection has to say so.
                 let connection = match (self.upgrade, parts.headers.contains_key(TE)) {
                     (true, true) => Some("te, upgrade"),

@@ -27,8 +27,7 @@ pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Res
         &parts,
     );
     record.peer = downstream.peer.as_ref().map(|peer| peer.id().clone());
-    record.destination.clone_from(&downstream.service);
-    record.backend.clone_from(&downstream.service);
+    record.labels.clone_from(&downstream.labels);
     // Sent once: whether to try again is for the caller's sidecar to judge, which knows other endpoints.
     let body = ReplaySource::new(incoming, 0);
     match steps(downstream, parts, &body, refused, &mut record).await {
@@ -70,7 +69,7 @@ async fn steps(
     let spoken = Spoken::to_app(served.protocol, head.upgrade, record.is_grpc());
 
     // 3. What is sent, as a child of this sidecar's span.
-    let mut upstream = head.upstream_parts(parts, spoken)?;
+    let mut upstream = head.upstream_parts(parts, spoken, None)?;
     record.propagate(&mut upstream.headers);
 
     // 4. Sent, once.

@@ -1,25 +1,24 @@
 //! A request from the application to another service, step by step.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use decision::Reason;
-use decision::message::{fields, host};
+use decision::message::fields;
 use decision::traffic::deadline::Deadline;
-use decision::traffic::route::{self, RequestView};
+use decision::traffic::hop::HopVersion;
+use decision::traffic::route::RequestView;
 use decision::traffic::{filter, grpc, split};
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use model::filter::Filter;
 use model::route::Rule;
-use model::{ServicePort, Snapshot};
 
 use super::answer;
 use super::body::ResponseBody;
 use super::head::Head;
 use super::replay::ReplaySource;
-use crate::config::Learned;
+use crate::destinations;
 use crate::downstream::{Arrived, Downstream};
 use crate::forward::{self, Plan};
 use crate::stats::Direction;
@@ -64,23 +63,35 @@ async fn steps(
 
     // 1. One unambiguous message, and whom it is for.
     let head = Head::judge(&parts, &worker.limits.message)?;
-    let (snapshot, target) = discover(downstream, &head).await?;
-    record.generation = snapshot.generation;
-    record.destination = Some(target.clone());
+    let (local, authority) = (downstream.service.as_ref(), head.authority(&parts));
+    let known = worker.destinations.find(worker, local, authority).await?;
+    record.generation = known.snapshot.generation;
+    record.labels = Some(known.labels.clone());
 
     // 2. The rule, and of its backends one.
-    let rule = choose_rule(&snapshot, &target, &parts)?;
-    let (backend, backend_filters) = choose_backend(rule, &target, || worker.split_dice())?;
-    record.route = rule.map(|rule| rule.name.clone());
-    record.backend = Some(backend.clone());
+    let rule = known.rule(&RequestView {
+        method: &parts.method,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+    })?;
+    let backend = choose_backend(rule, || worker.split_dice())?;
+    let lane = known.lane(worker, rule, backend)?;
+    record.labels = Some(lane.labels.clone());
+    let filters = destinations::filters(rule, backend);
+    let rule = rule.map(|(_, rule)| rule);
 
     // 3. What is sent: without what was meant for this hop only, and as the filters want it.
-    let filters = [rule.map_or(&[][..], |rule| &rule.filters), backend_filters];
-    let endpoints = snapshot.endpoints.get(&backend.service);
-    let spoken = match endpoints.and_then(|set| set.endpoints.outside(backend.port)) {
+    let spoken = match lane.outside() {
         Some(outside) => Spoken::to_app(outside.protocol, head.upgrade, record.is_grpc()),
         None if head.upgrade => Spoken::Http1,
-        None => Spoken::Http2,
+        None => match lane
+            .cluster
+            .hop_version(parts.version == Version::HTTP_2 || record.is_grpc())
+        {
+            HopVersion::Http1 => Spoken::Http1,
+            HopVersion::Http2 => Spoken::Http2,
+        },
     };
     let timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
     let grpc_timeout = if record.is_grpc() {
@@ -89,16 +100,15 @@ async fn steps(
         None
     };
     let deadline = Deadline::new(record.started(), &timeouts, grpc_timeout);
-    let mut upstream = head.upstream_parts(parts, spoken)?;
+    let mut upstream = head.upstream_parts(parts, spoken, known.authority.as_ref())?;
     for filters in filters {
         filter::on_request(filters, &mut upstream.headers);
     }
 
     // 4. Attempts, until one is delivered.
     let plan = Plan {
-        snapshot: &snapshot,
-        destination: &target,
-        backend: &backend,
+        lane: &lane,
+        budget: &known.budget,
         retry: rule.and_then(|rule| rule.retry.as_ref()),
         deadline: &deadline,
         spoken,
@@ -111,77 +121,12 @@ async fn steps(
     })
 }
 
-/// Finds the service that the request names. Its first caller waits until the control plane has told about it.
-async fn discover(downstream: &Downstream, head: &Head) -> Result<(Arc<Snapshot>, ServicePort), Reason> {
-    let worker = &downstream.worker;
-    let (service, explicit) = match &downstream.service {
-        Some(local) => (local.service.clone(), Some(local.port)),
-        None => {
-            let settings = &worker.shared.settings;
-            host::resolve(&head.authority, &settings.namespace, &worker.shared.domain)?
-                .ok_or(Reason::UnknownService)?
-        }
-    };
-    let mut snapshot = worker.snapshot();
-    if !snapshot.destinations.contains_key(&service) {
-        snapshot = match worker
-            .shared
-            .config
-            .learn(&service, worker.limits.discovery_timeout)
-            .await
-        {
-            Learned::Exists(snapshot) | Learned::DoesNotExist(snapshot) => snapshot,
-            Learned::TimedOut => return Err(Reason::DiscoveryTimeout),
-            Learned::TooMany { .. } => return Err(Reason::Overloaded),
-        };
-    }
-    let destination = snapshot
-        .destinations
-        .get(&service)
-        .and_then(Option::as_ref)
-        .ok_or(Reason::UnknownService)?;
-    let port = host::choose_port(destination, explicit).ok_or(Reason::UnknownPort)?;
-    let target = service.port(port);
-    Ok((snapshot, target))
-}
-
-/// The rule that governs the request; `None` where no route is attached to the service.
-fn choose_rule<'s>(
-    snapshot: &'s Snapshot,
-    target: &ServicePort,
-    parts: &Parts,
-) -> Result<Option<&'s Rule>, Reason> {
-    let destination = snapshot
-        .destinations
-        .get(&target.service)
-        .and_then(Option::as_ref);
-    let port = destination.and_then(|destination| destination.ports.get(&target.port));
-    let rules = &port.ok_or(Reason::UnknownPort)?.rules;
-    if rules.is_empty() {
-        return Ok(None);
-    }
-    let view = RequestView {
-        method: &parts.method,
-        path: parts.uri.path(),
-        query: parts.uri.query(),
-        headers: &parts.headers,
-    };
-    route::choose(rules, &view).map(Some).ok_or(Reason::NoRoute)
-}
-
-fn choose_backend<'s>(
-    rule: Option<&'s Rule>,
-    target: &ServicePort,
-    roll: impl FnOnce() -> u64,
-) -> Result<(ServicePort, &'s [Filter]), Reason> {
-    let Some(rule) = rule else {
-        return Ok((target.clone(), &[]));
-    };
+/// The place of the backend that a request goes to.
+fn choose_backend(rule: Option<(usize, &Rule)>, roll: impl FnOnce() -> u64) -> Result<usize, Reason> {
+    let Some((_, rule)) = rule else { return Ok(0) };
     // Rolled only where there is a choice: dice that are thrown away are missing from an even split.
     let dice = if rule.backends.len() > 1 { roll() } else { 0 };
-    let backend = split::pick_backend(&rule.backends, dice).ok_or(Reason::BackendNotFound)?;
-    let chosen = backend.target.clone().ok_or(Reason::BackendNotFound)?;
-    Ok((chosen, &backend.filters))
+    split::pick_backend(&rule.backends, dice).ok_or(Reason::BackendNotFound)
 }
 
 /// Passes the upstream's answer on.

@@ -23,19 +23,27 @@ use crate::upstream::Place;
 /// What one worker needs to keep records.
 pub(crate) struct Recorder {
     registry: Arc<Registry>,
-    cells: RefCell<HashMap<CellsKey, Arc<Cells>>>,
+    labels: RefCell<HashMap<LabelsKey, Rc<Labels>>>,
     pub(super) tracer: SdkTracer,
     /// Whether spans are exported at all.
     pub(super) exporting: bool,
     access_log: bool,
 }
 
-type CellsKey = (
+type LabelsKey = (
     Direction,
     Option<ServicePort>,
     Option<ServicePort>,
     Option<Arc<str>>,
 );
+
+/// What a request is counted and described by, as far as it is known; with the counts themselves.
+pub(crate) struct Labels {
+    pub(super) destination: Option<ServicePort>,
+    pub(super) backend: Option<ServicePort>,
+    pub(super) route: Option<Arc<str>>,
+    cells: Arc<Cells>,
+}
 
 /// One request, from its head to the end of its answer. Leaves its traces when it is dropped.
 pub(crate) struct Record {
@@ -45,9 +53,7 @@ pub(crate) struct Record {
     span: Option<RequestSpan>,
     /// For the log line; kept only when it is wanted.
     line: Option<Box<Line>>,
-    pub(crate) destination: Option<ServicePort>,
-    pub(crate) backend: Option<ServicePort>,
-    pub(crate) route: Option<Arc<str>>,
+    pub(crate) labels: Option<Rc<Labels>>,
     pub(crate) generation: Generation,
     pub(crate) peer: Option<SpiffeId>,
     is_grpc: bool,
@@ -80,28 +86,41 @@ impl Recorder {
     ) -> Rc<Self> {
         Rc::new(Self {
             registry,
-            cells: RefCell::default(),
+            labels: RefCell::default(),
             tracer,
             exporting,
             access_log,
         })
     }
 
-    fn cells(&self, key: CellsKey) -> Arc<Cells> {
-        let mut known = self.cells.borrow_mut();
-        if let Some(cells) = known.get(&key) {
-            return cells.clone();
+    /// The labels of requests that go this way. To be kept where many of them do.
+    pub(crate) fn labels(
+        &self,
+        direction: Direction,
+        destination: Option<&ServicePort>,
+        backend: Option<&ServicePort>,
+        route: Option<&Arc<str>>,
+    ) -> Rc<Labels> {
+        let key = (direction, destination.cloned(), backend.cloned(), route.cloned());
+        let mut known = self.labels.borrow_mut();
+        if let Some(labels) = known.get(&key) {
+            return labels.clone();
         }
-        let text = |port: &Option<ServicePort>| port.as_ref().map(ToString::to_string).unwrap_or_default();
-        let series = Series {
-            direction: key.0,
-            destination: text(&key.1),
-            backend: text(&key.2),
-            route: key.3.as_deref().unwrap_or_default().to_owned(),
-        };
-        let cells = self.registry.cells(&series);
-        known.insert(key, cells.clone());
-        cells
+        let text = |port: Option<&ServicePort>| port.map(ToString::to_string).unwrap_or_default();
+        let cells = self.registry.cells(Series {
+            direction,
+            destination: text(destination),
+            backend: text(backend),
+            route: route.map(ToString::to_string).unwrap_or_default(),
+        });
+        let labels = Rc::new(Labels {
+            destination: key.1.clone(),
+            backend: key.2.clone(),
+            route: key.3.clone(),
+            cells,
+        });
+        known.insert(key, labels.clone());
+        labels
     }
 }
 
@@ -128,9 +147,7 @@ impl Record {
             direction,
             started: Instant::now(),
             line,
-            destination: None,
-            backend: None,
-            route: None,
+            labels: None,
             generation: Generation::default(),
             peer: None,
             is_grpc,
@@ -177,8 +194,8 @@ impl Record {
     }
 
     /// Counts an attempt.
-    pub(crate) fn attempted(&self, failed: bool, mtls: bool) {
-        self.cells().attempted(failed, mtls);
+    pub(crate) fn attempted(&mut self, failed: bool, mtls: bool) {
+        self.labels().cells.attempted(failed, mtls);
     }
 
     /// The upstream's head is passed on.
@@ -222,13 +239,10 @@ impl Record {
         }
     }
 
-    fn cells(&self) -> Arc<Cells> {
-        self.recorder.cells((
-            self.direction,
-            self.destination.clone(),
-            self.backend.clone(),
-            self.route.clone(),
-        ))
+    fn labels(&mut self) -> &Labels {
+        let (recorder, direction) = (&self.recorder, self.direction);
+        self.labels
+            .get_or_insert_with(|| recorder.labels(direction, None, None, None))
     }
 
     fn is_success(&self) -> bool {
@@ -247,8 +261,8 @@ impl Record {
             return;
         }
         let took = self.started.elapsed();
-        self.cells()
-            .finished(took, self.is_success(), self.peer.is_some());
+        let (success, mtls) = (self.is_success(), self.peer.is_some());
+        self.labels().cells.finished(took, success, mtls);
         if let Some(span) = self.span.take() {
             span.close(self);
         }
@@ -258,6 +272,7 @@ impl Record {
     }
 
     fn write_line(&self, line: &Line, took: std::time::Duration) {
+        let outcome = self.outcome();
         let text = serde_json::json!({
             "time": humantime::format_rfc3339_millis(line.at).to_string(),
             "direction": self.direction.as_str(),
@@ -265,9 +280,9 @@ impl Record {
             "peer": self.peer.as_ref().map(ToString::to_string),
             "method": line.method.as_str(),
             "uri": line.uri.to_string(),
-            "destination": self.destination.as_ref().map(ToString::to_string),
-            "backend": self.backend.as_ref().map(ToString::to_string),
-            "route": self.route.as_deref(),
+            "destination": outcome.destination.map(ToString::to_string),
+            "backend": outcome.backend.map(ToString::to_string),
+            "route": outcome.route,
             "generation": self.generation.0,
             "attempts": self.attempts,
             "status": self.status.map(|status| status.as_u16()),
@@ -281,11 +296,12 @@ impl Record {
     }
 
     pub(super) fn outcome(&self) -> Outcome<'_> {
+        let labels = self.labels.as_deref();
         Outcome {
             direction: self.direction,
-            destination: self.destination.as_ref(),
-            backend: self.backend.as_ref(),
-            route: self.route.as_deref(),
+            destination: labels.and_then(|labels| labels.destination.as_ref()),
+            backend: labels.and_then(|labels| labels.backend.as_ref()),
+            route: labels.and_then(|labels| labels.route.as_deref()),
             generation: self.generation,
             peer: self.peer.as_ref(),
             attempts: self.attempts,

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use certs::IdentityCell;
 use decision::traffic::balance::{self, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
+use decision::traffic::hop::{HopLoad, HopVersion};
 use model::{Endpoint, EndpointSet, Endpoints, MeshDomain, ServicePort};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
@@ -23,6 +24,9 @@ pub(crate) struct Cluster {
     port: u16,
     sni: Option<ServerName<'static>>,
     state: RefCell<State>,
+    /// Attempts without an answer.
+    in_flight: Rc<Cell<usize>>,
+    usual: Cell<HopLoad>,
     cell: IdentityCell,
     limits: Arc<Limits>,
 }
@@ -52,6 +56,7 @@ pub(crate) enum Place {
 pub(crate) struct Picked {
     pub(crate) member: Rc<Member>,
     started: Instant,
+    in_flight: Rc<Cell<usize>>,
     answered: Cell<bool>,
 }
 
@@ -67,6 +72,8 @@ impl Cluster {
             port: target.port,
             sni,
             state: RefCell::default(),
+            in_flight: Rc::default(),
+            usual: Cell::default(),
             cell,
             limits,
         })
@@ -83,19 +90,41 @@ impl Cluster {
         self.follow(set);
         let state = self.state.borrow();
         let members = &state.members;
-        let tried: SmallVec<[usize; 4]> = (0..members.len())
-            .filter(|index| tried.iter().any(|place| members[*index].place.is(place)))
-            .collect();
+        let is_tried = |index: &usize| tried.iter().any(|place| members[*index].place.is(place));
+        let tried: SmallVec<[usize; 4]> = if tried.is_empty() {
+            SmallVec::new()
+        } else {
+            (0..members.len()).filter(is_tried).collect()
+        };
         let load = |index: usize| members[index].load.borrow().load(now);
         let member = members
             .get(balance::pick(members.len(), &tried, load, dice)?)?
             .clone();
         member.load.borrow_mut().start();
+        self.in_flight.set(self.in_flight.get() + 1);
         Some(Picked {
             member,
             started: now,
+            in_flight: self.in_flight.clone(),
             answered: Cell::new(false),
         })
+    }
+
+    /// The version of HTTP for one more request to a workload.
+    pub(crate) fn hop_version(&self, came_as_http2: bool) -> HopVersion {
+        let members = self.state.borrow().members.len().max(1);
+        let load = HopLoad {
+            in_flight: self.in_flight.get() / members,
+            ..self.usual.get()
+        };
+        load.version(came_as_http2)
+    }
+
+    /// An answer said that it has so many bytes.
+    pub(crate) fn answered(&self, bytes: u64) {
+        let mut usual = self.usual.get();
+        usual.answered(bytes);
+        self.usual.set(usual);
     }
 
     /// Closes connections that were not used for a while.
@@ -208,6 +237,7 @@ impl Picked {
 
 impl Drop for Picked {
     fn drop(&mut self) {
+        self.in_flight.set(self.in_flight.get() - 1);
         if !self.answered.get() {
             self.member.load.borrow_mut().cancel();
         }

@@ -1,12 +1,10 @@
 //! Opens one connection: mTLS to another sidecar, plain to the application and to what is outside the mesh.
 
-use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use certs::IdentityCell;
+use certs::{CertError, ClientTls, IdentityCell};
 use decision::Reason;
 use model::{AppProtocol, SpiffeId};
 use rustls::pki_types::ServerName;
@@ -14,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::leg::Leg;
+use crate::socket::Socket;
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP};
 
 /// What is spoken on a connection.
@@ -51,9 +50,7 @@ pub(crate) enum Route {
 pub(crate) struct MeshRoute {
     pub(crate) address: SocketAddr,
     pub(crate) sni: ServerName<'static>,
-    pub(crate) expected: SpiffeId,
-    cell: IdentityCell,
-    configs: RefCell<[Option<Arc<rustls::ClientConfig>>; 3]>,
+    tls: ClientTls,
 }
 
 impl MeshRoute {
@@ -66,30 +63,41 @@ impl MeshRoute {
         Self {
             address,
             sni,
-            expected,
-            cell,
-            configs: RefCell::default(),
+            // Each connection names its own protocol; a session may be resumed for another one.
+            tls: ClientTls::new(&cell, &[], expected),
         }
     }
 
-    fn config(&self, spoken: Spoken) -> Result<Arc<rustls::ClientConfig>, Reason> {
-        let (slot, alpn) = match spoken {
-            Spoken::Http1 => (0, ALPN_HTTP1),
-            Spoken::Http2 => (1, ALPN_HTTP2),
-            Spoken::Tcp => (2, ALPN_TCP),
+    /// The handshake, and the judgement of whoever answered: a resumed session has none of its own.
+    async fn secure(&self, stream: TcpStream, spoken: Spoken) -> Result<Leg, Reason> {
+        let alpn = match spoken {
+            Spoken::Http1 => ALPN_HTTP1,
+            Spoken::Http2 => ALPN_HTTP2,
+            Spoken::Tcp => ALPN_TCP,
         };
-        if let Some(config) = &self.configs.borrow()[slot] {
-            return Ok(config.clone());
-        }
-        if self.cell.current().is_none() {
-            return Err(Reason::NoIdentity);
-        }
-        let config = certs::client_config(&self.cell, &[alpn], &self.expected).map_err(|error| {
-            tracing::error!(%error, "no TLS client settings");
-            Reason::Internal
+        let (address, expected) = (self.address, self.tls.expected());
+        let config = self.tls.config().map_err(|error| match error {
+            CertError::NoIdentity => Reason::NoIdentity,
+            error => {
+                tracing::error!(%error, "no TLS client settings");
+                Reason::Internal
+            }
         })?;
-        self.configs.borrow_mut()[slot] = Some(config.clone());
-        Ok(config)
+        let connector = TlsConnector::from(config);
+        let handshake = connector
+            .with_alpn(vec![alpn.to_vec()])
+            .connect(self.sni.clone(), Socket::new(stream));
+        let stream = handshake.await.map_err(|error| {
+            tracing::debug!(%address, %expected, %error, "handshake failed");
+            handshake_reason(&error)
+        })?;
+        match self.tls.verified_peer(stream.get_ref().1, SystemTime::now()) {
+            Ok(_) => Ok(Leg::Mtls(Box::new(stream.into()))),
+            Err(error) => {
+                tracing::debug!(%address, %expected, %error, "peer refused");
+                Err(Reason::PeerRefused)
+            }
+        }
     }
 }
 
@@ -123,14 +131,7 @@ impl Route {
         let _ = stream.set_nodelay(true);
         match self {
             Self::App(_) | Self::Outside(_) => Ok(Leg::Plain(stream)),
-            Self::Mesh(mesh) => {
-                let connector = TlsConnector::from(mesh.config(spoken)?);
-                let stream = connector.connect(mesh.sni.clone(), stream).await.map_err(|error| {
-                    tracing::debug!(address = %mesh.address, expected = %mesh.expected, %error, "handshake failed");
-                    handshake_reason(&error)
-                })?;
-                Ok(Leg::Mtls(Box::new(stream.into())))
-            }
+            Self::Mesh(mesh) => mesh.secure(stream, spoken).await,
         }
     }
 }

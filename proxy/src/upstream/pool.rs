@@ -1,6 +1,6 @@
 //! The connections of one worker to one upstream: many idle HTTP/1.1 ones, and few for HTTP/2.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -25,6 +25,7 @@ pub(crate) struct Upstream {
     idle: RefCell<Vec<Idle>>,
     http2: RefCell<Vec<Rc<http2::client::Connection>>>,
     watch: Arc<Watch>,
+    is_watched: Cell<bool>,
     /// Locked while dialling, so that one worker opens one connection however many requests wait for it.
     dialling: tokio::sync::Mutex<()>,
 }
@@ -72,6 +73,7 @@ impl Lease {
         let Some(mut wire) = exchange.into_reusable() else {
             return;
         };
+        upstream.watch();
         let mut idle = upstream.idle.borrow_mut();
         if idle.len() < upstream.limits.pool_idle_connections {
             wire.rest();
@@ -88,16 +90,23 @@ impl Lease {
 
 impl Upstream {
     pub(crate) fn new(route: Route, limits: Arc<Limits>) -> Rc<Self> {
-        let watch = Arc::<Watch>::default();
-        let upstream = Rc::new(Self {
+        Rc::new(Self {
             route,
             limits,
             idle: RefCell::default(),
             http2: RefCell::default(),
-            watch: watch.clone(),
+            watch: Arc::default(),
+            is_watched: Cell::new(false),
             dialling: tokio::sync::Mutex::default(),
-        });
-        let watched = Rc::downgrade(&upstream);
+        })
+    }
+
+    /// Sees to it that an idle connection which ends is closed at once.
+    fn watch(self: &Rc<Self>) {
+        if self.is_watched.replace(true) {
+            return;
+        }
+        let (watch, watched) = (self.watch.clone(), Rc::downgrade(self));
         tokio::task::spawn_local(async move {
             loop {
                 watch.0.notified().await;
@@ -107,7 +116,6 @@ impl Upstream {
                 upstream.close_idle(Instant::now());
             }
         });
-        upstream
     }
 
     /// Sends one request and waits for the response's head.

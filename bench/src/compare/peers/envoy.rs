@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{CONNECTIONS, Door, Pair, Peer, PeerError, Plain, Setting, TlsDoor};
+use super::{CONNECTIONS, Door, Found, Pair, Peer, PeerError, Plain, Setting, TlsDoor};
 use crate::compare::certificates::{KeyPath, SERVER_NAME};
 use crate::compare::process::Process;
 use crate::compare::tls::Credential;
@@ -16,7 +16,7 @@ struct Envoy {
     version: String,
 }
 
-pub(super) fn find() -> Option<Box<dyn Peer>> {
+pub(super) fn find() -> Found {
     let version = super::version(Path::new("envoy"), "--version")?;
     // `9e55809/1.40.0/Clean/RELEASE/BoringSSL`
     Some(Box::new(Envoy { version }))
@@ -43,11 +43,11 @@ impl Peer for Envoy {
         let [listen] = super::ports()?;
         let listeners = [http_listener(listen, "app", None)];
         let clusters = [cluster("app", setting.apps.http, Protocol::Http1, None)];
-        Ok(Plain {
+        Plain {
             hop: start(setting, "envoy-plain", &listeners, &clusters)?,
             door: Door::any(listen),
         }
-        .ready()?)
+        .ready()
     }
 
     fn pair(&self, setting: &Setting) -> Result<Pair, PeerError> {
@@ -82,7 +82,7 @@ impl Peer for Envoy {
             cluster("grpc", apps.grpc, Protocol::Http2, None),
             cluster("tcp", apps.tcp, Protocol::Raw, None),
         ];
-        Ok(Pair {
+        Pair {
             callee: start(setting, "envoy-callee", &callee, &callee_clusters)?,
             caller: start(setting, "envoy-caller", &caller, &caller_clusters)?,
             http: Door::any(http),
@@ -96,7 +96,7 @@ impl Peer for Envoy {
                 credential: Credential::client(&setting.certificates)?,
             },
         }
-        .ready()?)
+        .ready()
     }
 }
 

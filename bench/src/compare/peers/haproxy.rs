@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{CONNECTIONS, Door, Pair, Peer, PeerError, Plain, Setting, TlsDoor};
+use super::{CONNECTIONS, Door, Found, Pair, Peer, PeerError, Plain, Setting, TlsDoor};
 use crate::compare::certificates::SERVER_NAME;
 use crate::compare::process::Process;
 use crate::compare::tls::Credential;
@@ -13,7 +13,7 @@ struct Haproxy {
     version: String,
 }
 
-pub(super) fn find() -> Option<Box<dyn Peer>> {
+pub(super) fn find() -> Found {
     let version = super::version(Path::new("haproxy"), "-v")?;
     Some(Box::new(Haproxy { version }))
 }
@@ -38,11 +38,11 @@ impl Peer for Haproxy {
     fn plain(&self, setting: &Setting) -> Result<Plain, PeerError> {
         let [listen] = super::ports()?;
         let section = http("plain", listen.to_string(), setting.apps.http.to_string());
-        Ok(Plain {
+        Plain {
             hop: start(setting, "haproxy-plain", &[section])?,
             door: Door::any(listen),
         }
-        .ready()?)
+        .ready()
     }
 
     fn pair(&self, setting: &Setting) -> Result<Pair, PeerError> {
@@ -68,7 +68,7 @@ impl Peer for Haproxy {
             ),
             tcp("raw", from(tls_raw, ""), apps.tcp.to_string()),
         ];
-        Ok(Pair {
+        Pair {
             callee: start(setting, "haproxy-callee", &callee)?,
             caller: start(setting, "haproxy-caller", &caller)?,
             http: Door::any(http1),
@@ -82,7 +82,7 @@ impl Peer for Haproxy {
                 credential: Credential::client(&setting.certificates)?,
             },
         }
-        .ready()?)
+        .ready()
     }
 }
 
@@ -144,7 +144,7 @@ defaults
         } = section;
         let _ = writeln!(
             config,
-            "listen {name}\n  mode {mode}\n  bind {bind}\n  server app {server}"
+            "listen {name}\n  mode {mode}\n  bind {bind}\n  server app {server} pool-purge-delay 1h"
         );
     }
     let path = setting.write(&format!("{name}.cfg"), &config)?;

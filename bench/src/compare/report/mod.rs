@@ -15,9 +15,14 @@ pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cores: usize,
     pub(crate) kernel: String,
+    /// Of the minute before: what else ran.
+    pub(crate) load: String,
     /// Contender and version.
     pub(crate) versions: Vec<(String, String)>,
 }
+
+/// A higher load average, and figures are not to be relied on.
+const QUIET: f64 = 0.5;
 
 impl Machine {
     pub(crate) fn look(contenders: &[Contender<'_>]) -> Self {
@@ -31,11 +36,17 @@ impl Machine {
             cpu: model.unwrap_or("unknown").trim().to_owned(),
             cores: thread::available_parallelism().map_or(1, usize::from),
             kernel: kernel.trim().to_owned(),
+            load: load_average(),
             versions: contenders
                 .iter()
                 .map(|contender| (contender.label(Variant::Natural), contender.peer.version()))
                 .collect(),
         }
+    }
+
+    /// A word of warning where others want the CPUs too.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.load.parse::<f64>().is_ok_and(|load| load > QUIET)
     }
 
     /// One line.
@@ -50,4 +61,9 @@ impl Machine {
         } = self;
         format!("{}; {cores} cores, {cpu}, Linux {kernel}", versions.join(", "))
     }
+}
+
+fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
 }

@@ -117,6 +117,7 @@ mod tests {
             cpu: "a CPU".to_owned(),
             cores: 2,
             kernel: "6".to_owned(),
+            load: "0".to_owned(),
             versions: Vec::new(),
         };
         let svg = text(&machine, &results);

@@ -1,7 +1,8 @@
 //! Chunked transfer coding (RFC 9112 section 7.1), strictly: CRLF alone ends a line, and no size overflows.
 
 use super::head::{HeadScan, Scanned};
-use crate::message::{FieldLines, MessageLimits, fields, syntax};
+use super::lines::Lines;
+use crate::message::{MessageLimits, fields, syntax};
 
 /// Longest chunk size, in hexadecimal digits.
 const MAX_SIZE_DIGITS: usize = 16;
@@ -32,12 +33,12 @@ enum Stage {
 pub(super) enum Chunk {
     /// The beginning of a unit.
     More,
-    /// The first so many bytes are a chunk line or the line end behind a chunk.
+    /// The first so many bytes are good and frame the body.
     Framing(usize),
-    /// The first so many bytes are content.
+    /// The first so many bytes are the body's.
     Data(usize),
-    /// The first so many bytes are good and end the body.
-    Last(usize),
+    /// The first so many bytes are the trailer section, which ends the body.
+    Trailers(usize),
     Refused(ChunkFault),
 }
 
@@ -57,7 +58,7 @@ impl Chunked {
     }
 
     /// Reads the next unit: a chunk line, data as far as they are there, the CRLF behind them, or all trailers.
-    pub(super) fn advance(&mut self, bytes: &[u8], limits: &MessageLimits) -> Chunk {
+    pub(super) fn advance(&mut self, bytes: &[u8], lines: &mut Lines, limits: &MessageLimits) -> Chunk {
         match &mut self.stage {
             Stage::Size => match chunk_line(bytes) {
                 Ok(None) => Chunk::More,
@@ -93,19 +94,19 @@ impl Chunked {
                 }
                 _ => Chunk::Refused(ChunkFault::Framing),
             },
-            Stage::Trailers(scan) => match scan.scan(bytes, limits) {
+            Stage::Trailers(scan) => match scan.scan(bytes, lines, limits) {
                 Scanned::More => Chunk::More,
-                Scanned::Whole { end, .. } if trailers_allowed(bytes.get(..end).unwrap_or_default()) => {
-                    Chunk::Last(end)
-                }
-                Scanned::Whole { .. } | Scanned::Refused(_) => Chunk::Refused(ChunkFault::Trailer),
+                Scanned::Whole(end) if trailers_allowed(lines, bytes) => Chunk::Trailers(end),
+                Scanned::Whole(_) | Scanned::Refused(_) => Chunk::Refused(ChunkFault::Trailer),
             },
         }
     }
 }
 
-fn trailers_allowed(section: &[u8]) -> bool {
-    FieldLines::new(section).all(|field| field.is_ok_and(|(name, _)| fields::may_be_a_trailer(name)))
+fn trailers_allowed(lines: &Lines, bytes: &[u8]) -> bool {
+    lines
+        .fields(bytes)
+        .all(|field| field.is_ok_and(|(name, _)| fields::may_be_a_trailer(name)))
 }
 
 /// One chunk line that is complete.
@@ -253,8 +254,8 @@ mod tests {
         let refused = (0..MAX_EXTENSIONS_BYTES).position(|_| {
             let mut rest = chunk.as_bytes();
             while !rest.is_empty() {
-                match chunked.advance(rest, &MessageLimits::default()) {
-                    Chunk::Data(taken) | Chunk::Framing(taken) => rest = &rest[taken..],
+                match chunked.advance(rest, &mut Lines::default(), &MessageLimits::default()) {
+                    Chunk::Framing(taken) | Chunk::Data(taken) => rest = &rest[taken..],
                     Chunk::Refused(ChunkFault::Framing) => return true,
                     other => panic!("{other:?}"),
                 }

@@ -1,5 +1,7 @@
-//! Finds the end of a head as its bytes arrive, each byte once, and refuses early what can never become one.
+//! Finds the end of a head and its lines as its bytes arrive, each byte once, and refuses early what can never
+//! become one.
 
+use super::lines::{self, Lines};
 use crate::message::{MessageLimits, syntax};
 
 /// Longest method that is waited for, in bytes. Registered ones have at most 17.
@@ -37,11 +39,8 @@ enum Stage {
 pub(super) enum Scanned {
     /// The beginning of a head.
     More,
-    /// A whole head, from `start` up to `end`, with right line ends. Its lines are not judged yet.
-    Whole {
-        start: usize,
-        end: usize,
-    },
+    /// A whole head up to this byte, with right line ends. Its lines are not judged yet.
+    Whole(usize),
     Refused(HeadFault),
 }
 
@@ -83,33 +82,40 @@ impl HeadScan {
         self.at > self.start
     }
 
-    /// Reads on. `bytes` begins with the same bytes as at the last call.
-    pub(super) fn scan(&mut self, bytes: &[u8], limits: &MessageLimits) -> Scanned {
-        match self.stages(bytes, limits) {
-            Ok(Some(end)) => Scanned::Whole {
-                start: self.start,
-                end,
-            },
-            Ok(None) if bytes.len() > self.start.saturating_add(limits.head_bytes) => {
-                Scanned::Refused(HeadFault::TooLarge)
-            }
+    /// Reads on, and adds to the lines. `bytes` begins with the same bytes as at the last call.
+    pub(super) fn scan(&mut self, bytes: &[u8], lines: &mut Lines, limits: &MessageLimits) -> Scanned {
+        if self.at == 0 {
+            lines.clear();
+        }
+        match self.stages(bytes, lines, limits) {
+            Ok(Some(end)) => Scanned::Whole(end),
+            Ok(None) if bytes.len() > self.most(limits) => Scanned::Refused(HeadFault::TooLarge),
             Ok(None) => Scanned::More,
             Err(fault) => Scanned::Refused(fault),
         }
     }
 
-    fn stages(&mut self, bytes: &[u8], limits: &MessageLimits) -> Result<Option<usize>, HeadFault> {
+    /// Bytes up to the end of the longest head.
+    fn most(&self, limits: &MessageLimits) -> usize {
+        let most = self.start.saturating_add(limits.head_bytes);
+        most.min(lines::MAX_BYTES)
+    }
+
+    fn stages(
+        &mut self,
+        bytes: &[u8],
+        lines: &mut Lines,
+        limits: &MessageLimits,
+    ) -> Result<Option<usize>, HeadFault> {
         loop {
             // No byte behind the limit may decide anything, or the verdict would depend on how bytes are cut.
-            let within = bytes
-                .get(..self.start.saturating_add(limits.head_bytes))
-                .unwrap_or(bytes);
+            let within = bytes.get(..self.most(limits)).unwrap_or(bytes);
             let step = match self.stage {
                 Stage::BeforeRequest => self.before_request(bytes)?,
                 Stage::Method => self.method(within)?,
                 Stage::Target(from) => self.target(within, from, limits)?,
                 Stage::BeforeStatus => self.before_status(within)?,
-                Stage::Lines => return self.lines(within, limits),
+                Stage::Lines => return self.lines(within, lines, limits),
             };
             match step {
                 Some(next) => self.stage = next,
@@ -173,11 +179,16 @@ impl HeadScan {
         Ok((begun.len() == STATUS_LINE_START.len()).then_some(Stage::Lines))
     }
 
-    fn lines(&mut self, bytes: &[u8], limits: &MessageLimits) -> Result<Option<usize>, HeadFault> {
+    fn lines(
+        &mut self,
+        bytes: &[u8],
+        lines: &mut Lines,
+        limits: &MessageLimits,
+    ) -> Result<Option<usize>, HeadFault> {
         while let Some(length) = memchr::memchr(b'\n', bytes.get(self.at..).unwrap_or_default()) {
             let end = self.at + length + 1;
-            let line = bytes.get(self.line..end).unwrap_or_default();
-            let Some(line) = line.strip_suffix(b"\r\n") else {
+            let begin = self.line;
+            let Some([line @ .., b'\r', b'\n']) = bytes.get(begin..end) else {
                 return Err(HeadFault::Malformed);
             };
             (self.at, self.line) = (end, end);
@@ -187,6 +198,11 @@ impl HeadScan {
             self.lines += 1;
             if self.lines > limits.head_fields.saturating_add(self.start_lines) {
                 return Err(HeadFault::TooManyFields);
+            }
+            if self.lines <= self.start_lines {
+                lines.set_start_line(begin, line);
+            } else {
+                lines.add_field(begin, line);
             }
         }
         self.at = bytes.len();

@@ -1,20 +1,28 @@
-//! One direction of one HTTP/1 connection, read before the codec sees it.
+//! One direction of one HTTP/1 connection, read before a codec sees it, or for one that builds on it.
 //!
-//! Most HTTP/1 codecs are made to understand what they are sent, so they repair: they accept bare line feeds, drop
-//! the `Content-Length` beside a `Transfer-Encoding`, join equal lengths. A proxy must not. [`Http1Reader`] cuts the
-//! bytes of a connection into [`Unit`]s, gives a head out only when it is whole and accepted, follows the body to
-//! know where the next head begins, and lets nothing pass that it refused.
+//! An HTTP/1 codec is made to understand what it is sent, so it repairs: it accepts bare line feeds, drops the
+//! `Content-Length` beside a `Transfer-Encoding`, joins equal lengths. A proxy must not. [`Http1Reader`] stands
+//! between the socket and the codec, holds a head back until it is whole and accepted, follows the body to know
+//! where the next head begins, and lets nothing pass that it refused. [`Http1Reader::advance`] tells such a codec's
+//! guard what may pass; [`Http1Reader::read`] tells a codec what there is, and where the parts of a head stand.
 
 mod chunked;
 mod head;
+mod lines;
+mod unit;
+
+use std::ops::Range;
 
 use chunked::{Chunk, ChunkFault, Chunked, MAX_CHUNK_LINE_BYTES};
 use head::{HeadFault, HeadScan, Scanned};
+pub use lines::FieldAt;
+use lines::Lines;
+pub use unit::{RequestAt, ResponseAt, Unit};
 
 use super::request::{self, RequestHead};
 pub use super::response::ResponseTo;
 use super::response::{self, ResponseHead};
-use super::{Body, MessageLimits, Upgrade};
+use super::{Body, MessageLimits};
 use crate::Reason;
 
 /// Reads the messages of one direction of one connection.
@@ -23,6 +31,8 @@ pub struct Http1Reader {
     limits: MessageLimits,
     direction: Direction,
     state: State,
+    /// Of the last head or trailer section.
+    lines: Lines,
 }
 
 #[derive(Debug)]
@@ -65,51 +75,6 @@ pub enum Progress {
     Refuse(Reason),
 }
 
-/// The next piece of a message, at the front of the bytes that [`Http1Reader::next_unit`] was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// No whole one yet: keep the bytes, and call again when there are more.
-    More,
-    /// An accepted head, from the byte at `start` up to the one before `end`.
-    Head { start: usize, end: usize, opens: Opens },
-    /// So many bytes of content.
-    Data(usize),
-    /// So many bytes that only frame the content: a chunk's size, or the line end behind it.
-    Framing(usize),
-    /// The last so many bytes of a chunked message: its trailer section, mostly empty, with the final line end.
-    Trailers(usize),
-}
-
-/// What an accepted head begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opens {
-    Request {
-        body: Body,
-        /// Nothing behind this head is read until the upgrade is decided.
-        upgrade: Option<Upgrade>,
-    },
-    /// A 1xx that is not the answer yet.
-    Interim,
-    /// A 101 that was asked for: what follows is another protocol.
-    Switched,
-    Response {
-        body: Body,
-    },
-}
-
-impl Unit {
-    /// How many bytes it takes.
-    fn bytes(self) -> usize {
-        match self {
-            Self::More => 0,
-            Self::Head { end: bytes, .. }
-            | Self::Data(bytes)
-            | Self::Framing(bytes)
-            | Self::Trailers(bytes) => bytes,
-        }
-    }
-}
-
 impl Http1Reader {
     /// Reads what a client sends.
     pub fn requests(limits: MessageLimits) -> Self {
@@ -117,6 +82,7 @@ impl Http1Reader {
             limits,
             direction: Direction::Requests,
             state: State::Head(HeadScan::request()),
+            lines: Lines::default(),
         }
     }
 
@@ -131,6 +97,7 @@ impl Http1Reader {
             limits,
             direction,
             state: State::Head(HeadScan::response()),
+            lines: Lines::default(),
         }
     }
 
@@ -142,47 +109,37 @@ impl Http1Reader {
     pub fn advance(&mut self, bytes: &[u8]) -> Progress {
         let mut released = 0;
         loop {
-            let rest = bytes.get(released..).unwrap_or_default();
-            match self.next_unit(rest) {
-                Ok(Unit::More) if released == 0 => return Progress::Hold,
-                Ok(Unit::More) => return Progress::Release(released),
-                Ok(unit) => {
-                    released += unit.bytes();
-                    if self.between_messages() {
-                        return Progress::Release(released);
-                    }
+            match self.read(bytes.get(released..).unwrap_or_default()) {
+                Unit::Incomplete if released == 0 => return Progress::Hold,
+                Unit::Refused(reason) if released == 0 => return Progress::Refuse(reason),
+                Unit::Incomplete | Unit::Refused(_) => return Progress::Release(released),
+                Unit::Request(RequestAt { bytes, .. }) | Unit::Response(ResponseAt { bytes, .. }) => {
+                    released += bytes;
                 }
-                Err(reason) if released == 0 => return Progress::Refuse(reason),
-                Err(_) => return Progress::Release(released),
+                Unit::Data(bytes) | Unit::Framing(bytes) | Unit::Trailers(bytes) | Unit::Switched(bytes) => {
+                    released += bytes;
+                }
+            }
+            if !self.mid_message() {
+                return Progress::Release(released);
             }
         }
     }
 
-    /// Reads the next unit of `bytes`: all that have arrived and were not taken yet, as for [`Http1Reader::advance`].
-    ///
-    /// # Errors
-    /// Why nothing more may ever pass. The same answer follows to every later call.
-    pub fn next_unit(&mut self, bytes: &[u8]) -> Result<Unit, Reason> {
-        let unit = self.step(bytes);
-        if let Err(reason) = unit {
+    /// Reads what stands at the beginning of `bytes`, which are as for [`Http1Reader::advance`], where those of every
+    /// unit but [`Unit::Incomplete`] are released. A message has ended when [`Http1Reader::mid_message`] is false.
+    pub fn read(&mut self, bytes: &[u8]) -> Unit {
+        self.unit(bytes).unwrap_or_else(|reason| {
             let in_head = matches!(self.state, State::Head(_) | State::Refused { in_head: true, .. });
             self.state = State::Refused { reason, in_head };
-        }
-        unit
+            Unit::Refused(reason)
+        })
     }
 
-    /// Whether the last message has ended, or left its connection to another protocol.
-    pub fn between_messages(&self) -> bool {
-        match &self.state {
-            State::Head(scan) => !scan.begun(),
-            State::Upgrading | State::Upgraded => true,
-            State::Length(_) | State::Chunked(_) | State::UntilClose | State::Refused { .. } => false,
-        }
-    }
-
-    /// Whether the body goes on until the connection closes.
-    pub fn until_close(&self) -> bool {
-        matches!(self.state, State::UntilClose)
+    /// The fields of the head or trailer section that [`Http1Reader::read`] told of last, by where they stand in the
+    /// bytes that it was given then.
+    pub fn fields(&self) -> &[FieldAt] {
+        self.lines.fields_at()
     }
 
     /// The most bytes for which [`Http1Reader::advance`] answers [`Progress::Hold`], while no upgrade is awaited.
@@ -289,20 +246,19 @@ impl Http1Reader {
         Err(reason)
     }
 
-    fn step(&mut self, bytes: &[u8]) -> Result<Unit, Reason> {
+    fn unit(&mut self, bytes: &[u8]) -> Result<Unit, Reason> {
         match &mut self.state {
             State::Refused { reason, .. } => Err(*reason),
-            _ if bytes.is_empty() => Ok(Unit::More),
+            _ if bytes.is_empty() => Ok(Unit::Incomplete),
             State::Head(scan) => match &mut self.direction {
                 Direction::Responses { to: None, .. } => Err(Reason::ExcessResponse),
-                direction => match scan.scan(bytes, &self.limits) {
-                    Scanned::More => Ok(Unit::More),
+                direction => match scan.scan(bytes, &mut self.lines, &self.limits) {
+                    Scanned::More => Ok(Unit::Incomplete),
                     Scanned::Refused(fault) => Err(direction.head_fault(fault)),
-                    Scanned::Whole { start, end } => {
-                        let head = bytes.get(start..end).unwrap_or_default();
-                        let (opens, next) = direction.judge(head, &self.limits)?;
+                    Scanned::Whole(end) => {
+                        let (unit, next) = direction.judge(bytes, &self.lines, end, &self.limits)?;
                         self.state = next;
-                        Ok(Unit::Head { start, end, opens })
+                        Ok(unit)
                     }
                 },
             },
@@ -314,20 +270,27 @@ impl Http1Reader {
                 }
                 Ok(Unit::Data(taken))
             }
-            State::Chunked(chunked) => match chunked.advance(bytes, &self.limits) {
-                Chunk::More => Ok(Unit::More),
+            State::Chunked(chunked) => match chunked.advance(bytes, &mut self.lines, &self.limits) {
+                Chunk::More => Ok(Unit::Incomplete),
                 Chunk::Framing(taken) => Ok(Unit::Framing(taken)),
                 Chunk::Data(taken) => Ok(Unit::Data(taken)),
-                Chunk::Last(taken) => {
+                Chunk::Trailers(taken) => {
                     self.state = State::Head(self.direction.next_head());
                     Ok(Unit::Trailers(taken))
                 }
                 Chunk::Refused(fault) => Err(self.direction.chunk_fault(fault)),
             },
-            State::UntilClose | State::Upgraded => Ok(Unit::Data(bytes.len())),
-            State::Upgrading => Ok(Unit::More),
+            State::UntilClose => Ok(Unit::Data(bytes.len())),
+            State::Upgraded => Ok(Unit::Switched(bytes.len())),
+            State::Upgrading => Ok(Unit::Incomplete),
         }
     }
+}
+
+/// Where a part of `bytes` stands in them.
+fn position(part: &[u8], bytes: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr().saturating_sub(bytes.as_ptr().addr());
+    start..start + part.len()
 }
 
 impl Direction {
@@ -338,15 +301,37 @@ impl Direction {
         }
     }
 
-    /// Judges a whole head. What it opens, and the state that it leads to.
-    fn judge(&mut self, head: &[u8], limits: &MessageLimits) -> Result<(Opens, State), Reason> {
-        let opens = match self {
+    /// Judges a whole head, which ends at `end`. The state that it leads to.
+    fn judge(
+        &mut self,
+        bytes: &[u8],
+        lines: &Lines,
+        end: usize,
+        limits: &MessageLimits,
+    ) -> Result<(Unit, State), Reason> {
+        let line = lines.start_line(bytes);
+        match self {
             Self::Requests => {
-                let accepted = request::validate(RequestHead::http1(head)?, limits)?;
-                Opens::Request {
+                let head = RequestHead::of_lines(line, lines.fields(bytes))?;
+                let (version, method, target) = (head.version(), head.method(), head.target());
+                let accepted = request::validate(head, limits)?;
+                let next = match accepted.upgrade {
+                    Some(_) => State::Upgrading,
+                    None => self.body(accepted.body)?,
+                };
+                let unit = Unit::Request(RequestAt {
+                    bytes: end,
+                    version,
+                    method: position(method, bytes),
+                    target: position(target, bytes),
+                    authority: position(accepted.authority.as_bytes(), bytes),
                     body: accepted.body,
                     upgrade: accepted.upgrade,
-                }
+                    head: accepted.head,
+                    expects_continue: accepted.expects_continue,
+                    persistent: accepted.persistent,
+                });
+                Ok((unit, next))
             }
             Self::Responses {
                 to,
@@ -354,17 +339,20 @@ impl Direction {
                 reusable,
             } => {
                 let expected = to.ok_or(Reason::ExcessResponse)?;
-                match response::validate(ResponseHead::http1(head)?, &expected, limits)? {
+                let head = ResponseHead::of_lines(line, lines.fields(bytes))?;
+                let (version, status) = (head.version(), head.status());
+                let accepted = response::validate(head, &expected, limits)?;
+                let next = match accepted {
                     response::Accepted::Interim => {
                         *interim += 1;
                         if *interim > limits.interim_responses {
                             return Err(Reason::TooManyInterim);
                         }
-                        Opens::Interim
+                        self.body(Body::None)?
                     }
                     response::Accepted::Switched(_) => {
                         *to = None;
-                        Opens::Switched
+                        State::Upgraded
                     }
                     response::Accepted::Final {
                         body,
@@ -372,24 +360,29 @@ impl Direction {
                     } => {
                         *to = None;
                         *reusable = persistent;
-                        Opens::Response { body }
+                        self.body(body)?
                     }
-                }
+                };
+                let unit = Unit::Response(ResponseAt {
+                    bytes: end,
+                    version,
+                    status,
+                    accepted,
+                });
+                Ok((unit, next))
             }
-        };
-        let next = match opens {
-            Opens::Request { upgrade: Some(_), .. } => State::Upgrading,
-            Opens::Switched => State::Upgraded,
-            Opens::Interim => State::Head(self.next_head()),
-            Opens::Request { body, .. } | Opens::Response { body } => match body {
-                Body::None => State::Head(self.next_head()),
-                Body::Length(length) => State::Length(length),
-                Body::Chunked => State::Chunked(Chunked::new()),
-                Body::UntilClose => State::UntilClose,
-                Body::Frames(_) => return Err(Reason::Internal),
-            },
-        };
-        Ok((opens, next))
+        }
+    }
+
+    /// How the body behind a head is read.
+    fn body(&self, body: Body) -> Result<State, Reason> {
+        Ok(match body {
+            Body::None => State::Head(self.next_head()),
+            Body::Length(length) => State::Length(length),
+            Body::Chunked => State::Chunked(Chunked::new()),
+            Body::UntilClose => State::UntilClose,
+            Body::Frames(_) => return Err(Reason::Internal),
+        })
     }
 
     fn head_fault(&self, fault: HeadFault) -> Reason {

@@ -40,6 +40,8 @@ type Ranks = SmallVec<[Rank; 2]>;
 type ByPath = HashMap<Box<str>, Ranks, foldhash::fast::RandomState>;
 
 const NONE: Rank = Rank::MAX;
+/// So many matches are tried in turn: no look-up is cheaper.
+const FEW: usize = 3;
 
 /// One match of one rule.
 #[derive(Debug, Clone)]
@@ -88,28 +90,33 @@ impl RouteTable {
     /// that the table was compiled from. The answer is that of [`super::choose`].
     pub fn choose(&self, rules: &[Rule], request: &RequestView<'_>) -> Option<usize> {
         let is_grpc = self.asks_for_grpc && grpc::is_grpc(request.headers);
-        let fits_request = |rank: &Rank| {
-            let Some(candidate) = self.candidates.get(*rank) else {
-                return false;
-            };
-            let wanted = || rules.get(candidate.rule)?.matches.get(candidate.at);
-            match &candidate.literals {
-                None if candidate.wants_only_a_path => true,
-                None => wanted().is_some_and(|wanted| fits_beside_path(wanted, request, is_grpc)),
-                Some(literals) => {
-                    literals.are_in(request.path)
-                        && wanted().is_some_and(|wanted| {
-                            fits_beside_path(wanted, request, is_grpc)
-                                && path_fits(&wanted.path, request.path)
-                        })
-                }
+        let fits = |candidate: &Candidate, path_is_certain: bool| {
+            if path_is_certain && candidate.wants_only_a_path {
+                return true;
             }
+            let wanted = rules
+                .get(candidate.rule)
+                .and_then(|rule| rule.matches.get(candidate.at));
+            wanted.is_some_and(|wanted| {
+                (path_is_certain || path_fits(&wanted.path, request.path))
+                    && fits_beside_path(wanted, request, is_grpc)
+            })
         };
+        if self.candidates.len() <= FEW {
+            let first = self.candidates.iter().find(|candidate| fits(candidate, false));
+            return first.map(|candidate| candidate.rule);
+        }
         let best_of = |ranks: &Ranks, best: Rank| {
             let mut better = ranks.iter().copied().take_while(|rank| *rank < best);
-            better.find(fits_request).unwrap_or(best)
+            let fitting = better.find(|rank| {
+                let candidate = self.candidates.get(*rank);
+                candidate.is_some_and(|candidate| match &candidate.literals {
+                    None => fits(candidate, true),
+                    Some(literals) => literals.are_in(request.path) && fits(candidate, false),
+                })
+            });
+            fitting.unwrap_or(best)
         };
-
         let path = request.path;
         let mut best = match self.exact.get(path) {
             Some(ranks) => best_of(ranks, NONE),

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use decision::Reason;
-use decision::message::http1::{Http1Reader, Opens, ResponseTo};
+use decision::message::http1::{Http1Reader, ResponseTo};
+use decision::message::response::Accepted;
 use decision::message::{Body as BodyLength, MessageLimits, Upgrade};
 use http::{Method, request, response};
 use http_body::{Body as _, Frame, SizeHint};
@@ -74,18 +75,16 @@ impl Exchange {
                 Err(failure) => return Poll::Ready(Err(SendFailure::Broken(reason_of(&failure)))),
             };
             match arrival {
-                Arrival::Head {
-                    opens: Opens::Interim,
-                    ..
-                } => {}
-                Arrival::Head { head, opens } => {
-                    let parts = head::response(&head).map_err(SendFailure::Broken)?;
-                    match opens {
-                        Opens::Response {
+                Arrival::Response(_, Accepted::Interim) => {}
+                Arrival::Response(parts, accepted) => {
+                    match accepted {
+                        Accepted::Final {
                             body: BodyLength::Length(length),
+                            ..
                         } => self.left = Some(length),
-                        Opens::Response {
+                        Accepted::Final {
                             body: BodyLength::None,
+                            ..
                         } => {
                             self.left = Some(0);
                             self.ended = true;
@@ -99,7 +98,7 @@ impl Exchange {
                     let reason = reason.unwrap_or(Reason::ConnectionReset);
                     return Poll::Ready(Err(SendFailure::Broken(reason)));
                 }
-                Arrival::Data(_) | Arrival::Trailers(_) => {
+                Arrival::Request(..) | Arrival::Data(_) | Arrival::Trailers(_) => {
                     return Poll::Ready(Err(SendFailure::Broken(Reason::Internal)));
                 }
             }
@@ -117,22 +116,21 @@ impl Exchange {
         let wire = self.wire.get_mut();
         Poll::Ready(match ready!(wire.poll_arrival(cx)) {
             Ok(Arrival::Data(data)) => {
-                self.ended = wire.between_messages();
+                self.ended = !wire.mid_message();
                 if let Some(left) = &mut self.left {
                     *left = left.saturating_sub(data.len() as u64);
                 }
                 Some(Ok(Frame::data(data)))
             }
-            Ok(Arrival::Trailers(section)) => {
+            Ok(Arrival::Trailers(trailers)) => {
                 self.ended = true;
-                let trailers = head::trailers(&section).filter(|trailers| !trailers.is_empty());
-                trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+                (!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers)))
             }
             Ok(Arrival::Closed) => {
                 self.ended = true;
                 wire.end_of_input().err().map(Err)
             }
-            Ok(Arrival::Head { .. }) => Some(Err(Reason::Internal)),
+            Ok(Arrival::Request(..) | Arrival::Response(..)) => Some(Err(Reason::Internal)),
             Err(failure) => Some(Err(reason_of(&failure))),
         })
     }

@@ -1,52 +1,55 @@
-//! Heads of HTTP/1 messages: from bytes that the reader accepted, and back to bytes.
+//! Heads of HTTP/1 messages: from where the reader found their parts, and back to bytes.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use decision::Reason;
-use decision::message::FieldLines;
+use decision::message::http1::{FieldAt, RequestAt, ResponseAt};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version, request, response};
 
-/// Fields for which a head's map has room from the start.
-const USUAL_FIELDS: usize = 12;
+/// How many fields a proxy usually adds to a head.
+const ADDED_FIELDS: usize = 2;
 const LINE_END: &[u8] = b"\r\n";
 
-/// The parts of a request whose head was accepted.
+/// The parts of an accepted request. `bytes` are those that `at` and `fields` count in.
 ///
 /// # Errors
-/// [`Reason::BadTarget`] and [`Reason::MalformedRequest`] where it cannot have been.
-pub(crate) fn request(head: &Bytes) -> Result<request::Parts, Reason> {
-    let (line, lines) = first_line(head).ok_or(Reason::MalformedRequest)?;
-    let mut words = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version)) = (words.next(), words.next(), words.next()) else {
-        return Err(Reason::MalformedRequest);
-    };
+/// [`Reason::BadTarget`] and [`Reason::MalformedRequest`] where it cannot have been accepted.
+pub(crate) fn request(bytes: &Bytes, at: &RequestAt, fields: &[FieldAt]) -> Result<request::Parts, Reason> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
+    let method = bytes.get(at.method.clone()).unwrap_or_default();
     parts.method = Method::from_bytes(method).map_err(|_| Reason::MalformedRequest)?;
-    parts.uri = Uri::from_maybe_shared(head.slice_ref(target)).map_err(|_| Reason::BadTarget)?;
-    parts.version = version_of(version);
-    parts.headers = fields(head, lines).ok_or(Reason::MalformedRequest)?;
+    let target = bytes.slice(at.target.clone());
+    parts.uri = Uri::from_maybe_shared(target).map_err(|_| Reason::BadTarget)?;
+    parts.version = at.version;
+    parts.headers = headers(bytes, fields).ok_or(Reason::MalformedRequest)?;
     Ok(parts)
 }
 
-/// The parts of a response whose head was accepted.
+/// The parts of an accepted response, likewise.
 ///
 /// # Errors
-/// [`Reason::MalformedResponse`] where it cannot have been.
-pub(crate) fn response(head: &Bytes) -> Result<response::Parts, Reason> {
-    let read = || {
-        let (line, lines) = first_line(head)?;
-        let (mut parts, ()) = http::Response::new(()).into_parts();
-        parts.version = version_of(line.get(..8)?);
-        parts.status = StatusCode::from_bytes(line.get(9..12)?).ok()?;
-        parts.headers = fields(head, lines)?;
-        Some(parts)
-    };
-    read().ok_or(Reason::MalformedResponse)
+/// [`Reason::MalformedResponse`] where it cannot have been accepted.
+pub(crate) fn response(
+    bytes: &Bytes,
+    at: &ResponseAt,
+    fields: &[FieldAt],
+) -> Result<response::Parts, Reason> {
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.version = at.version;
+    parts.status = StatusCode::from_u16(at.status).map_err(|_| Reason::MalformedResponse)?;
+    parts.headers = headers(bytes, fields).ok_or(Reason::MalformedResponse)?;
+    Ok(parts)
 }
 
-/// The trailers of a section that was accepted.
-pub(crate) fn trailers(section: &Bytes) -> Option<HeaderMap> {
-    fields(section, section)
+/// Fields as a map that shares their bytes.
+pub(crate) fn headers(bytes: &Bytes, fields: &[FieldAt]) -> Option<HeaderMap> {
+    let mut map = HeaderMap::with_capacity(fields.len() + ADDED_FIELDS);
+    for field in fields {
+        let name = HeaderName::from_bytes(bytes.get(field.name())?).ok()?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice(field.value())).ok()?;
+        map.try_append(name, value).ok()?;
+    }
+    Some(map)
 }
 
 /// Writes `METHOD target HTTP/1.1` and the fields; the empty line is still to come.
@@ -93,30 +96,4 @@ pub(crate) fn write_fields(out: &mut BytesMut, headers: &HeaderMap) {
 fn bytes_of(headers: &HeaderMap) -> usize {
     let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
     headers.iter().map(field).sum()
-}
-
-fn first_line(head: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = head.windows(2).position(|bytes| bytes == LINE_END)?;
-    let (line, rest) = head.split_at_checked(end)?;
-    Some((line, rest.get(2..)?))
-}
-
-fn fields(head: &Bytes, lines: &[u8]) -> Option<HeaderMap> {
-    let mut map = HeaderMap::with_capacity(USUAL_FIELDS);
-    for field in FieldLines::new(lines) {
-        let (name, value) = field.ok()?;
-        let name = HeaderName::from_bytes(name).ok()?;
-        // Shares the head's bytes.
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(value)).ok()?;
-        map.try_append(name, value).ok()?;
-    }
-    Some(map)
-}
-
-fn version_of(text: &[u8]) -> Version {
-    if text == b"HTTP/1.0" {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
-    }
 }

@@ -7,6 +7,5 @@ mod sender;
 pub(crate) mod server;
 mod wire;
 
-pub(crate) use head::trailers;
 pub(crate) use server::ClientWire;
 pub(crate) use wire::{Arrival, ReadFailure, Wire};

@@ -18,6 +18,8 @@ const GATHER_BYTES: usize = 16 * 1024;
 pub(crate) struct Sender {
     framing: Framing,
     ended: bool,
+    /// The body broke off. What was good of it is written before anybody is told.
+    broken: bool,
 }
 
 /// Why a message was not sent whole. Its connection cannot be used again.
@@ -38,6 +40,7 @@ impl Sender {
         Self {
             framing,
             ended: false,
+            broken: false,
         }
     }
 
@@ -53,7 +56,7 @@ impl Sender {
     {
         loop {
             let mut waits = false;
-            while !self.ended && !waits && wire.borrow().gathers(GATHER_BYTES) {
+            while !self.ended && !self.broken && !waits && wire.borrow().gathers(GATHER_BYTES) {
                 waits = !self.gather(wire, body, cx)?;
             }
             match wire.borrow_mut().poll_flush(cx) {
@@ -62,6 +65,9 @@ impl Sender {
             }
             if self.ended {
                 return Poll::Ready(Ok(()));
+            }
+            if self.broken {
+                return Poll::Ready(Err(SendFailure::Incomplete));
             }
             if waits {
                 return Poll::Pending;
@@ -75,7 +81,7 @@ impl Sender {
         wire: &RefCell<Wire>,
         body: &mut B,
         cx: &mut Context<'_>,
-    ) -> Result<bool, SendFailure>
+    ) -> Result<bool, WrongLength>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -86,7 +92,10 @@ impl Sender {
             match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(None) => None,
-                Poll::Ready(Some(Err(_))) => return Err(SendFailure::Incomplete),
+                Poll::Ready(Some(Err(_))) => {
+                    self.broken = true;
+                    return Ok(true);
+                }
                 Poll::Ready(Some(Ok(frame))) => Some(frame),
             }
         };

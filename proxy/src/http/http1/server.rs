@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use decision::Reason;
-use decision::message::http1::{Http1Reader, Opens};
-use decision::message::{Body as BodyLength, fields};
-use http::header::{CONNECTION, EXPECT, TE};
+use decision::message::Body as BodyLength;
+use decision::message::http1::{Http1Reader, RequestAt};
+use http::header::{CONNECTION, TE};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -27,6 +27,8 @@ use crate::leg::Leg;
 use crate::presence::Presence;
 use crate::tcp;
 
+/// How long a connection that is to end waits for a request that may be on its way.
+const CLOSE_GRACE: Duration = Duration::from_millis(200);
 /// How long, and how much, a refused client may go on sending before its connection is cut.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -44,24 +46,27 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
     let wire = Rc::new(RefCell::new(Wire::new(leg, first, reader)));
     loop {
         wire.borrow_mut().rest();
-        let head = next_head(&wire, &presence, downstream.worker.limits.header_timeout).await;
+        let header_timeout = downstream.worker.limits.header_timeout;
+        let head = match next_head(&wire, &presence, header_timeout).await {
+            // Another sidecar may have sent a request just now; it is answered, and told that it was the last.
+            Head::Closing if downstream.peer.is_some() => last_head(&wire).await,
+            head => head,
+        };
         // Boxed, so that a connection that waits does not hold the room that a request needs.
         let next = match head {
-            Head::Request { head, opens } => {
-                Box::pin(exchange(&downstream, &wire, &presence, head, opens)).await
-            }
+            Head::Request(parts, at) => Box::pin(exchange(&downstream, &wire, &presence, parts, at)).await,
             Head::Refused(reason) => {
                 Box::pin(refuse(&downstream, &wire, reason)).await;
                 Next::Linger
             }
-            Head::None => return,
+            Head::None | Head::Closing => return,
         };
         match next {
             Next::Request => {}
             Next::Close => return close(&wire).await,
             Next::Linger => return linger(&wire).await,
             Next::Tunnel { upstream, first } => {
-                return tunnel(&downstream, wire, upstream, first).await;
+                return Box::pin(tunnel(&downstream, wire, upstream, first)).await;
             }
             Next::Broken => return,
         }
@@ -70,13 +75,12 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
 
 /// What came instead of a wait.
 enum Head {
-    Request {
-        head: Bytes,
-        opens: Opens,
-    },
+    Request(Parts, RequestAt),
     Refused(Reason),
-    /// The client closed, was idle for too long, or the proxy stops.
+    /// The client closed.
     None,
+    /// It was idle for too long, or the proxy stops.
+    Closing,
 }
 
 /// What follows an exchange.
@@ -97,7 +101,7 @@ async fn next_head(wire: &ClientWire, presence: &Presence, header_timeout: Durat
     let begun = poll_fn(|cx| match poll_head(wire, cx) {
         Poll::Ready(head) => Poll::Ready(Some(head)),
         Poll::Pending if wire.borrow().mid_head() => Poll::Ready(None),
-        Poll::Pending => presence.poll_closing(cx).map(|()| Some(Head::None)),
+        Poll::Pending => presence.poll_closing(cx).map(|()| Some(Head::Closing)),
     })
     .await;
     if let Some(head) = begun {
@@ -110,10 +114,16 @@ async fn next_head(wire: &ClientWire, presence: &Presence, header_timeout: Durat
     }
 }
 
+async fn last_head(wire: &ClientWire) -> Head {
+    timeout(CLOSE_GRACE, poll_fn(|cx| poll_head(wire, cx)))
+        .await
+        .unwrap_or(Head::None)
+}
+
 fn poll_head(wire: &ClientWire, cx: &mut Context<'_>) -> Poll<Head> {
     Poll::Ready(match ready!(wire.borrow_mut().poll_arrival(cx)) {
-        Ok(Arrival::Head { head, opens }) => Head::Request { head, opens },
-        Ok(Arrival::Closed | Arrival::Data(_) | Arrival::Trailers(_)) | Err(ReadFailure::Io(_)) => Head::None,
+        Ok(Arrival::Request(parts, at)) => Head::Request(parts, at),
+        Ok(_) | Err(ReadFailure::Io(_)) => Head::None,
         Err(ReadFailure::Refused(reason)) => Head::Refused(reason),
     })
 }
@@ -128,15 +138,11 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(parts: &Parts) -> Self {
-        let options = fields::connection_options(&parts.headers);
+    fn of(parts: &Parts, at: &RequestAt) -> Self {
         Self {
             method: parts.method.clone(),
             version: parts.version,
-            persistent: match parts.version {
-                Version::HTTP_10 => options.keep_alive && !options.close,
-                _ => !options.close,
-            },
+            persistent: at.persistent,
             trailers: parts.headers.contains_key(TE),
         }
     }
@@ -146,27 +152,16 @@ async fn exchange(
     downstream: &Rc<Downstream>,
     wire: &ClientWire,
     presence: &Rc<Presence>,
-    head: Bytes,
-    opens: Opens,
+    parts: Parts,
+    at: RequestAt,
 ) -> Next {
     let busy = presence.begin();
-    let parts = match head::request(&head) {
-        Ok(parts) => parts,
-        Err(reason) => {
-            refuse(downstream, wire, reason).await;
-            return Next::Linger;
-        }
-    };
-    drop(head);
-    let asked = Asked::of(&parts);
-    let (body, upgrade) = match opens {
-        Opens::Request { body, upgrade } => (body, upgrade),
-        _ => (BodyLength::None, None),
-    };
-    let body = match body {
+    let asked = Asked::of(&parts, &at);
+    let expects = at.expects_continue && parts.version == Version::HTTP_11;
+    let body = match at.body {
         BodyLength::None => RequestBody::Empty,
-        BodyLength::Length(length) => RequestBody::http1(wire.clone(), Some(length), wants_continue(&parts)),
-        _ => RequestBody::http1(wire.clone(), None, wants_continue(&parts)),
+        BodyLength::Length(length) => RequestBody::http1(wire.clone(), Some(length), expects),
+        _ => RequestBody::http1(wire.clone(), None, expects),
     };
     let arrived = Arrived {
         request: Request::from_parts(parts, body),
@@ -181,7 +176,7 @@ async fn exchange(
             Err(_) => Next::Broken,
         };
     }
-    if upgrade.is_some() {
+    if at.upgrade.is_some() {
         wire.borrow_mut().not_upgraded();
     }
     let persistent = asked.persistent && !presence.is_closing();
@@ -191,10 +186,6 @@ async fn exchange(
         Ok(kept) => after(wire, kept && persistent),
         Err(_) => Next::Broken,
     }
-}
-
-fn wants_continue(parts: &Parts) -> bool {
-    parts.version == Version::HTTP_11 && parts.headers.contains_key(EXPECT)
 }
 
 /// What can follow, now that the answer is written.

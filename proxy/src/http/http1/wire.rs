@@ -11,9 +11,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use decision::Reason;
-use decision::message::http1::{Http1Reader, Opens, ResponseTo, Unit};
+use decision::message::http1::{Http1Reader, RequestAt, ResponseTo, Unit};
+use decision::message::response::Accepted;
+use http::{HeaderMap, request, response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::head;
 use crate::leg::Leg;
 
 /// The most that one read takes.
@@ -52,13 +55,11 @@ struct Outgoing {
 
 /// What came from the peer.
 pub(crate) enum Arrival {
-    Head {
-        head: Bytes,
-        opens: Opens,
-    },
+    Request(request::Parts, RequestAt),
+    Response(response::Parts, Accepted),
     Data(Bytes),
-    /// The trailer section of a chunked message, with its empty line.
-    Trailers(Bytes),
+    /// The end of a chunked message; mostly there is nothing in it.
+    Trailers(HeaderMap),
     /// The peer sends nothing more.
     Closed,
 }
@@ -90,22 +91,10 @@ impl Wire {
     pub(crate) fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrival, ReadFailure>> {
         loop {
             if !self.wants_more && !self.held.is_empty() {
-                let unit = self.reader.next_unit(&self.held).map_err(ReadFailure::Refused)?;
-                match unit {
-                    Unit::More => self.wants_more = true,
+                match self.reader.read(&self.held) {
+                    Unit::Incomplete => self.wants_more = true,
                     Unit::Framing(bytes) => self.held.advance(bytes),
-                    Unit::Head { start, end, opens } => {
-                        let mut head = self.held.split_to(end);
-                        head.advance(start);
-                        let head = head.freeze();
-                        return Poll::Ready(Ok(Arrival::Head { head, opens }));
-                    }
-                    Unit::Data(bytes) => {
-                        return Poll::Ready(Ok(Arrival::Data(self.held.split_to(bytes).freeze())));
-                    }
-                    Unit::Trailers(bytes) => {
-                        return Poll::Ready(Ok(Arrival::Trailers(self.held.split_to(bytes).freeze())));
-                    }
+                    unit => return Poll::Ready(self.take(unit)),
                 }
             } else if self.ended {
                 return Poll::Ready(Ok(Arrival::Closed));
@@ -113,6 +102,29 @@ impl Wire {
                 ready!(self.poll_fill(cx)).map_err(ReadFailure::Io)?;
             }
         }
+    }
+
+    /// Takes a unit off what is held.
+    fn take(&mut self, unit: Unit) -> Result<Arrival, ReadFailure> {
+        let mut take = |count| self.held.split_to(count).freeze();
+        Ok(match unit {
+            Unit::Request(at) => {
+                let parts = head::request(&take(at.bytes), &at, self.reader.fields());
+                let parts = parts.map_err(ReadFailure::Refused)?;
+                Arrival::Request(parts, at)
+            }
+            Unit::Response(at) => {
+                let parts = head::response(&take(at.bytes), &at, self.reader.fields());
+                let parts = parts.map_err(ReadFailure::Refused)?;
+                Arrival::Response(parts, at.accepted)
+            }
+            Unit::Data(count) | Unit::Switched(count) => Arrival::Data(take(count)),
+            Unit::Trailers(count) => {
+                Arrival::Trailers(head::headers(&take(count), self.reader.fields()).unwrap_or_default())
+            }
+            Unit::Refused(reason) => return Err(ReadFailure::Refused(reason)),
+            Unit::Incomplete | Unit::Framing(_) => return Err(ReadFailure::Refused(Reason::Internal)),
+        })
     }
 
     /// The peer has closed where that is the end of a body, or between messages; else the reason for which it is not.
@@ -138,11 +150,6 @@ impl Wire {
     /// Whether a message has begun and not ended.
     pub(crate) fn mid_message(&self) -> bool {
         self.reader.mid_message()
-    }
-
-    /// Whether the last message has ended, or left its connection to another protocol.
-    pub(crate) fn between_messages(&self) -> bool {
-        self.reader.between_messages()
     }
 
     /// Whether the refused head, of which this is all that arrived, was that of a HEAD request.

@@ -1,5 +1,7 @@
 //! The reader against the naive one, and against itself with the input cut anywhere.
 
+use std::ops::Range;
+
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -181,8 +183,97 @@ fn limits() -> impl Strategy<Value = MessageLimits> {
     select(vec![MessageLimits::default(), small_limits()])
 }
 
+/// What was read, in the words of whoever builds on the reader.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Head {
+        line: Vec<String>,
+        fields: Fields,
+        body: Option<Body>,
+    },
+    Body(Vec<u8>),
+    Trailers(Fields),
+    Switched(Vec<u8>),
+}
+
+fn fields_at(reader: &Http1Reader, bytes: &[u8]) -> Fields {
+    let name = |at: Range<usize>| String::from_utf8_lossy(&bytes[at]).to_lowercase();
+    let fields = reader.fields().iter();
+    fields
+        .map(|field| (name(field.name()), bytes[field.value()].to_vec()))
+        .collect()
+}
+
+/// Reads `input` unit by unit, as more and more of it arrives: what it was, how many bytes were released, and why
+/// no more.
+fn tell(reader: &mut Http1Reader, input: &[u8], ends: &[usize]) -> (Vec<Told>, usize, Option<Reason>) {
+    let (mut told, mut passed) = (Vec::new(), 0);
+    for &end in ends {
+        loop {
+            let bytes = &input[passed..end];
+            let text = |at: Range<usize>| String::from_utf8_lossy(&bytes[at]).into_owned();
+            passed += match reader.read(bytes) {
+                Unit::Incomplete => break,
+                Unit::Refused(reason) => return (told, passed, Some(reason)),
+                Unit::Request(head) => {
+                    let line = [head.method, head.target, head.authority].map(text);
+                    let line = line.into_iter().chain([format!("{:?}", head.version)]).collect();
+                    let (fields, body) = (fields_at(reader, bytes), Some(head.body));
+                    told.push(Told::Head { line, fields, body });
+                    head.bytes
+                }
+                Unit::Response(head) => {
+                    let body = match head.accepted {
+                        response::Accepted::Final { body, .. } => Some(body),
+                        _ => None,
+                    };
+                    let line = vec![head.status.to_string()];
+                    let fields = fields_at(reader, bytes);
+                    told.push(Told::Head { line, fields, body });
+                    head.bytes
+                }
+                Unit::Data(count) => {
+                    match told.last_mut() {
+                        Some(Told::Body(data)) => data.extend_from_slice(&bytes[..count]),
+                        _ => told.push(Told::Body(bytes[..count].to_vec())),
+                    }
+                    count
+                }
+                Unit::Framing(count) => count,
+                Unit::Trailers(count) => {
+                    told.push(Told::Trailers(fields_at(reader, bytes)));
+                    count
+                }
+                Unit::Switched(count) => {
+                    match told.last_mut() {
+                        Some(Told::Switched(data)) => data.extend_from_slice(&bytes[..count]),
+                        _ => told.push(Told::Switched(bytes[..count].to_vec())),
+                    }
+                    count
+                }
+            };
+        }
+    }
+    (told, passed, None)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn units_are_what_may_pass_however_the_input_is_cut(
+        input in input(), cuts in proptest::collection::vec(any::<Index>(), 0..12), bytewise in any::<bool>(),
+        to in proptest::option::of(response_to()), limits in limits(),
+    ) {
+        let (passed, refused) = run(&mut reader(to, limits), &input);
+        let whole = tell(&mut reader(to, limits), &input, &[input.len()]);
+        prop_assert_eq!((whole.1, whole.2), (passed, refused));
+
+        let mut ends: Vec<usize> = if bytewise { (1..=input.len()).collect() } else { cuts.iter().map(|cut| cut.index(input.len() + 1)).collect() };
+        ends.push(input.len());
+        ends.sort_unstable();
+        prop_assert_eq!(tell(&mut reader(to, limits), &input, &ends), whole);
+    }
 
     #[test]
     fn requests_are_judged_as_by_the_naive_reader(input in input(), limits in limits()) {
@@ -229,18 +320,20 @@ proptest! {
     #[test]
     fn heads_that_pass_are_read_the_same_by_httparse(message in message()) {
         let mut reader = reader(None, MessageLimits::default());
-        let Progress::Release(passed) = reader.advance(&message) else { return Ok(()) };
+        let Unit::Request(head) = reader.read(&message) else { return Ok(()) };
         let mut slots = [httparse::EMPTY_HEADER; 100];
         let mut parsed = httparse::Request::new(&mut slots);
         let httparse::Status::Complete(size) = parsed.parse(&message).expect("httparse accepts it") else {
             return Err(TestCaseError::fail("httparse wants more"));
         };
-        prop_assert!(size <= passed);
+        prop_assert_eq!(size, head.bytes);
         let start = if message.starts_with(b"\r\n") { 2 } else { 0 };
-        let (head, _) = lines(&message[start..]).expect("right line ends").expect("whole");
-        let line = REQUEST_LINE.captures(head[0]).expect("a request line");
+        let (split, _) = lines(&message[start..]).expect("right line ends").expect("whole");
+        let line = REQUEST_LINE.captures(split[0]).expect("a request line");
         prop_assert_eq!((parsed.method.map(str::as_bytes), parsed.path.map(str::as_bytes)), (Some(&line[1]), Some(&line[2])));
+        prop_assert_eq!((&message[head.method], &message[head.target]), (&line[1], &line[2]));
         let theirs: Fields = parsed.headers.iter().map(|field| (field.name.to_lowercase(), field.value.to_vec())).collect();
-        prop_assert_eq!(Some(theirs), fields_of(&head[1..]));
+        prop_assert_eq!(&fields_at(&reader, &message), &theirs);
+        prop_assert_eq!(Some(theirs), fields_of(&split[1..]));
     }
 }

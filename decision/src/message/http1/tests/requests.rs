@@ -1,5 +1,7 @@
 //! Requests.
 
+use std::ops::Range;
+
 use super::run;
 use crate::message::http1::*;
 
@@ -286,4 +288,55 @@ fn an_upgrade_holds_what_follows_until_it_is_answered() {
         run(&mut reader, b"\x81\x05\n\0"),
         (0, Some(Reason::MalformedRequest))
     );
+}
+
+#[test]
+fn a_codec_is_told_where_the_parts_stand() {
+    let input = b"\r\nPOST http://b:81/x?y HTTP/1.0\r\nhost: \t b:81 \r\nEmpty:\r\nExpect: 100-continue\r\n\
+        Content-Length: 7\r\nConnection: Keep-Alive\r\n\r\nhello, POST";
+    let mut reader = Http1Reader::requests(MessageLimits::default());
+    let Unit::Request(head) = reader.read(input) else {
+        panic!("no head");
+    };
+    let part = |at: Range<usize>| std::str::from_utf8(&input[at]).expect("text");
+    assert_eq!(part(head.method), "POST");
+    assert_eq!(part(head.target), "http://b:81/x?y");
+    assert_eq!(part(head.authority), "b:81");
+    assert_eq!(part(head.bytes..input.len()), "hello, POST");
+    assert!(head.expects_continue && head.persistent && !head.head);
+    let fields: Vec<_> = reader
+        .fields()
+        .iter()
+        .map(|field| (part(field.name()), part(field.value())))
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            ("host", "b:81"),
+            ("Empty", ""),
+            ("Expect", "100-continue"),
+            ("Content-Length", "7"),
+            ("Connection", "Keep-Alive"),
+        ]
+    );
+    assert_eq!(reader.read(&input[head.bytes..]), Unit::Data(7));
+    assert!(!reader.mid_message());
+}
+
+#[test]
+fn connections_that_persist() {
+    for (line, expected) in [
+        ("HTTP/1.1\r\n", true),
+        ("HTTP/1.1\r\nConnection: x, Close\r\n", false),
+        ("HTTP/1.0\r\n", false),
+        ("HTTP/1.0\r\nConnection: keep-alive\r\n", true),
+        ("HTTP/1.0\r\nConnection: keep-alive, close\r\n", false),
+    ] {
+        let input = format!("GET / {line}Host: a\r\n\r\n");
+        let mut reader = Http1Reader::requests(MessageLimits::default());
+        let Unit::Request(head) = reader.read(input.as_bytes()) else {
+            panic!("no head");
+        };
+        assert_eq!(head.persistent, expected, "{line:?}");
+    }
 }
