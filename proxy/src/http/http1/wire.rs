@@ -1,8 +1,8 @@
 //! The bytes of one HTTP/1 connection: judged and cut into units on the way in, gathered into few writes on the way
 //! out.
 //!
-//! A connection that waits for its next message holds no buffer: what arrives is read into the thread's own
-//! space first. Only a peer that sends much gets a buffer to read into directly.
+//! What arrives is read into the thread's own space first, so that a connection that waits for its next message holds
+//! no more than its last small one took. Only a peer that sends much gets a buffer to read into directly.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -25,6 +25,8 @@ const READ_BYTES: usize = 64 * 1024;
 const BULK_BYTES: usize = 16 * 1024;
 /// Content up to this size is copied behind its head rather than written from where it stands.
 const COPY_BYTES: usize = 4 * 1024;
+/// A connection that waits keeps the buffers of messages up to this size: the next message is likely to be as large.
+const KEPT_BYTES: usize = 512;
 
 thread_local! {
     static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
@@ -40,6 +42,8 @@ pub(crate) struct Wire {
     wants_more: bool,
     ended: bool,
     bulk: bool,
+    /// A buffer has become larger than what is kept.
+    large: bool,
     out: Outgoing,
     /// Something was written since the connection last rested.
     wrote: bool,
@@ -82,6 +86,7 @@ impl Wire {
             wants_more: false,
             ended: false,
             bulk: false,
+            large: true,
             out: Outgoing::default(),
             wrote: false,
         }
@@ -168,13 +173,12 @@ impl Wire {
         self.held.is_empty() && self.poll_fill(&mut Context::from_waker(watch)).is_pending()
     }
 
-    /// Lets go of buffers, while nothing is expected soon.
+    /// Lets go of large buffers, while nothing is on its way.
     pub(crate) fn rest(&mut self) {
-        if self.held.is_empty() {
+        if self.large && self.held.is_empty() && self.out.is_empty() {
             self.held = BytesMut::new();
-        }
-        if self.out.is_empty() {
             self.out = Outgoing::default();
+            self.large = false;
         }
         self.bulk = false;
         self.wrote = false;
@@ -208,6 +212,7 @@ impl Wire {
 
     /// Writes all that is to be written.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.large |= self.out.head.len() > KEPT_BYTES;
         let leg = &mut self.leg;
         while !self.out.is_empty() {
             let written = if self.out.content.is_empty() && self.out.after.is_empty() {
@@ -250,6 +255,7 @@ impl Wire {
             ready!(self.poll_read_small(cx))?
         };
         self.bulk = count >= BULK_BYTES;
+        self.large |= self.held.len() > KEPT_BYTES;
         self.ended = count == 0;
         self.wants_more = false;
         Poll::Ready(Ok(count))
