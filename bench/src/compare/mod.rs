@@ -186,7 +186,7 @@ fn compare(args: &Args, folder: &Path) -> Result<(), CompareError> {
         bench,
         weft: weft.as_ref(),
         results: Results::default(),
-        labels: Vec::new(),
+        labels: contenders.iter().flat_map(Contender::labels).collect(),
         scale: None,
     };
     let workloads = match args.only.is_empty() {
@@ -215,7 +215,7 @@ struct Session<'a> {
     bench: Bench<'a>,
     weft: Option<&'a Weft>,
     results: Results,
-    /// Rows in the order in which they were first measured in the first round: Weft is first.
+    /// Rows in the order of the report: the contenders', then the others as they come.
     labels: Vec<String>,
     scale: Option<Result<Scale, String>>,
 }
