@@ -2,7 +2,8 @@
 //!
 //! A request enters at [`listener`], is told apart in [`connection`], and takes the steps of [`http::outbound`]
 //! or [`http::inbound`]; [`forward`] makes the attempts and [`upstream`] the connections. What the proxy knows
-//! comes through [`config`], who it is through [`identity`]. [`Proxy::start`] puts it together.
+//! comes through [`config`], who it is through [`identity`]. [`Proxy::start`] puts it together; [`standalone`] does
+//! without what only a whole process needs.
 
 mod admin;
 pub mod config;
@@ -19,6 +20,7 @@ mod listener;
 mod presence;
 pub mod settings;
 mod socket;
+pub mod standalone;
 mod start;
 pub mod stats;
 mod tcp;

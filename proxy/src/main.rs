@@ -9,6 +9,9 @@ use proxy::{Proxy, flags::Flags};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // A heap of a few megabytes gains nothing from huge pages, and a sidecar stands beside every service. Kernels
+    // without them refuse, which is as good.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let flags = Flags::parse();
     telemetry::logs_to_stderr("info", flags.log_format());
     match run(flags) {

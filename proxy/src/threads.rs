@@ -106,7 +106,7 @@ impl Seat {
 }
 
 /// Often enough for the idle timeout to be kept to an eighth.
-fn sweep_interval(idle_timeout: Duration) -> Duration {
+pub(crate) fn sweep_interval(idle_timeout: Duration) -> Duration {
     let [least, most] = SWEEP_INTERVAL;
     (idle_timeout / 8).clamp(least, most)
 }

@@ -429,10 +429,7 @@ fn weft(args: &Args, folder: &Path) -> Result<Option<Weft>, CompareError> {
     }
     let binaries = match &args.weft_bin {
         Some(folder) => folder.clone(),
-        None => match std::env::current_exe()?.parent() {
-            Some(folder) => folder.to_owned(),
-            None => PathBuf::from("."),
-        },
+        None => shipped(&std::env::current_exe()?),
     };
     match Weft::missing(&binaries) {
         Some(missing) => Err(CompareError::NoWeft(missing)),
@@ -440,6 +437,22 @@ fn weft(args: &Args, folder: &Path) -> Result<Option<Weft>, CompareError> {
             .map(Some)
             .map_err(CompareError::Weft),
     }
+}
+
+/// The binaries that are shipped, of profile `dist`; those of this very build where they were not made.
+fn shipped(own: &Path) -> PathBuf {
+    let folder = own.parent().unwrap_or(Path::new("."));
+    let dist = folder.with_file_name("dist");
+    if Weft::missing(&dist).is_none() {
+        return dist;
+    }
+    eprintln!(
+        "NOT WHAT IS SHIPPED: no binaries in {}, so those in {} are measured; first run\n\
+         cargo build --profile dist -p proxy -p control-plane -p cli",
+        dist.display(),
+        folder.display()
+    );
+    folder.to_owned()
 }
 
 fn effort(args: &Args) -> Effort {

@@ -55,6 +55,14 @@ impl ConfigHandle {
         )
     }
 
+    /// A handle without a [`super::ConfigTask`]: the snapshot stays what it is, and nobody answers
+    /// [`ConfigHandle::learn`].
+    pub fn fixed(snapshot: Snapshot) -> Self {
+        let (handle, shared) = Self::new(InterestLimits::default());
+        shared.publish(snapshot);
+        handle
+    }
+
     /// The snapshot in use; a request takes it once and keeps it to its end.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
