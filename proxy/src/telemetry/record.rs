@@ -186,9 +186,11 @@ impl Record {
         let span = self
             .span
             .as_ref()
-            .map(|span| span.attempt(&self.recorder, self.attempts, endpoint));
-        if let Some(span) = &span {
-            span.inject(headers);
+            .and_then(|span| span.attempt(&self.recorder, self.attempts, endpoint));
+        match &span {
+            Some(attempt) => attempt.inject(headers),
+            // Not sampled: that is still passed on.
+            None => self.propagate(headers),
         }
         AttemptRecord { span }
     }

@@ -60,7 +60,11 @@ impl RequestSpan {
         telemetry::w3c::inject(self.span.span_context(), headers);
     }
 
-    pub(super) fn attempt(&self, recorder: &Recorder, number: u8, endpoint: &Place) -> AttemptSpan {
+    /// `None` where the request is not sampled: what follows from it is not either.
+    pub(super) fn attempt(&self, recorder: &Recorder, number: u8, endpoint: &Place) -> Option<AttemptSpan> {
+        if !self.span.is_recording() {
+            return None;
+        }
         let builder = SpanBuilder::from_name("attempt").with_kind(SpanKind::Client);
         let mut span = recorder.tracer.build_with_context(builder, &self.context);
         if span.is_recording() {
@@ -82,7 +86,7 @@ impl RequestSpan {
                 ));
             }
         }
-        AttemptSpan { span }
+        Some(AttemptSpan { span })
     }
 
     /// Ends the span with what the record says.
