@@ -58,6 +58,11 @@ impl<'a> Contender<'a> {
         }
     }
 
+    /// What all its rows are called, in order.
+    pub(crate) fn labels(&self) -> [String; 2] {
+        [Variant::Natural, Variant::OverH2].map(|variant| self.label(variant))
+    }
+
     /// The rows that it has in a case.
     pub(crate) fn variants(&mut self, case: Case, setting: &Setting) -> Vec<Variant> {
         let has_http2 = match case {

@@ -19,6 +19,7 @@ mod ports;
 mod process;
 mod report;
 mod results;
+mod session;
 mod syscalls;
 mod tls;
 mod upstream;
@@ -30,23 +31,18 @@ use std::process::{Command, ExitCode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use certificates::{Certificates, CertificatesError};
-use contender::{Contender, Variant};
-use cpu::Usage;
-use guard_rails::Scale;
-use load::tcp::Way;
+use contender::Contender;
 use measure::Bench;
 use peers::{Peer, PeerError, Setting, Weft};
 use plan::{Case, Effort, Workload};
 use report::Machine;
 use results::Results;
-use tls::{Credential, Sessions, TlsError};
+use session::Session;
+use tls::TlsError;
 use upstream::{Upstream, UpstreamError};
 
 /// Exit status after an interrupt, as shells have it for SIGINT.
 const INTERRUPTED: i32 = 130;
-/// Rows without a proxy, in workload I.
-const DIRECT_TLS: &str = "direct TLS";
-const DIRECT_PLAIN: &str = "direct, no TLS";
 
 /// What `bench compare` can be told.
 #[derive(Debug, clap::Args)]
@@ -186,7 +182,7 @@ fn compare(args: &Args, folder: &Path) -> Result<(), CompareError> {
         bench,
         weft: weft.as_ref(),
         results: Results::default(),
-        labels: Vec::new(),
+        labels: contenders.iter().flat_map(Contender::labels).collect(),
         scale: None,
     };
     let workloads = match args.only.is_empty() {
@@ -206,198 +202,6 @@ fn compare(args: &Args, folder: &Path) -> Result<(), CompareError> {
     } = session;
     results.sort(&labels);
     report(args, &machine, &effort, &results, &notes)
-}
-
-/// One run, as it goes on.
-struct Session<'a> {
-    effort: Effort,
-    setting: &'a Setting,
-    bench: Bench<'a>,
-    weft: Option<&'a Weft>,
-    results: Results,
-    /// Rows in the order in which they were first measured in the first round: Weft is first.
-    labels: Vec<String>,
-    scale: Option<Result<Scale, String>>,
-}
-
-impl Session<'_> {
-    fn all(&mut self, cases: &[Case], contenders: &mut [Contender<'_>]) -> Result<(), CompareError> {
-        for round in 0..self.effort.rounds {
-            self.round(round, cases, contenders)?;
-        }
-        for round in 0..self.effort.memory_rounds {
-            self.memory(round, cases, contenders);
-        }
-        Ok(())
-    }
-
-    fn round(
-        &mut self,
-        round: usize,
-        cases: &[Case],
-        contenders: &mut [Contender<'_>],
-    ) -> Result<(), CompareError> {
-        for case in cases {
-            eprintln!(
-                "round {} of {}: {} {}",
-                round + 1,
-                self.effort.rounds,
-                case.workload(),
-                case.title()
-            );
-            match case {
-                Case::Ready | Case::IdlePlain | Case::IdleTls | Case::PerService => {}
-                Case::Scale => self.scale(),
-                Case::Churn => self.churn(),
-                _ => self.everybody(round, *case, contenders)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn everybody(
-        &mut self,
-        round: usize,
-        case: Case,
-        contenders: &mut [Contender<'_>],
-    ) -> Result<(), CompareError> {
-        let count = contenders.len().max(1);
-        for turn in 0..count {
-            let Some(contender) = contenders.get_mut((turn + round) % count) else {
-                continue;
-            };
-            for variant in contender.variants(case, self.setting) {
-                let sample = contender.measure(case, variant, self.setting, &self.bench);
-                let label = contender.label(variant);
-                self.note(case, &label, sample.map_err(|error| error.to_string()));
-            }
-        }
-        match case {
-            Case::TcpBulk | Case::TcpPing => self.direct(case),
-            _ => Ok(()),
-        }
-    }
-
-    /// Without any proxy.
-    fn direct(&mut self, case: Case) -> Result<(), CompareError> {
-        let client = Credential::client(&self.setting.certificates)?.client_config(Sessions::Full)?;
-        let tls = Way {
-            address: self.setting.apps.tls,
-            tls: Some(client),
-        };
-        let plain = Way {
-            address: self.setting.apps.tcp,
-            tls: None,
-        };
-        for (label, way) in [(DIRECT_TLS, tls), (DIRECT_PLAIN, plain)] {
-            let mut sample = self.bench.tcp(case, &Usage::of([]), &way);
-            if let Ok(sample) = &mut sample {
-                // There is no proxy whose CPU it could be.
-                sample.remove(&plan::Metric::CpuMicros);
-            }
-            self.note(case, label, sample.map_err(|error| error.to_string()));
-        }
-        Ok(())
-    }
-
-    fn memory(&mut self, round: usize, cases: &[Case], contenders: &[Contender<'_>]) {
-        let idle = self.effort.idle_connections;
-        let wants = |case| cases.contains(&case);
-        if wants(Case::Ready) {
-            eprintln!("memory, round {} of {}", round + 1, self.effort.memory_rounds);
-        } else {
-            return;
-        }
-        for contender in contenders {
-            let label = contender.label(Variant::Natural);
-            match memory::plain(contender.peer, self.setting, idle) {
-                Ok((ready, per_connection)) => {
-                    self.note(Case::Ready, &label, Ok(ready));
-                    self.note(Case::IdlePlain, &label, Ok(per_connection));
-                }
-                Err(error) => {
-                    self.note(Case::Ready, &label, Err(error.to_string()));
-                    self.note(Case::IdlePlain, &label, Err(error.to_string()));
-                }
-            }
-            let tls = memory::tls(contender.peer, self.setting, idle);
-            self.note(Case::IdleTls, &label, tls.map_err(|error| error.to_string()));
-        }
-        if let Some(weft) = self.weft {
-            let services = memory::services(weft, self.setting);
-            self.note(
-                Case::PerService,
-                weft.name(),
-                services.map_err(|error| error.to_string()),
-            );
-        }
-    }
-
-    fn scale(&mut self) {
-        let Some(weft) = self.weft else { return };
-        let setting = self.setting;
-        let scale = self
-            .scale
-            .get_or_insert_with(|| Scale::start(weft, setting).map_err(|error| error.to_string()));
-        match scale {
-            Ok(scale) => {
-                for (label, sample) in scale.measure(&self.bench) {
-                    self.note(Case::Scale, label, sample.map_err(|error| error.to_string()));
-                }
-            }
-            Err(why) => {
-                let why = why.clone();
-                self.note(Case::Scale, weft.name(), Err(why));
-            }
-        }
-    }
-
-    fn churn(&mut self) {
-        let Some(weft) = self.weft else { return };
-        match guard_rails::churn(weft, self.setting, &self.bench) {
-            Ok(rows) => {
-                for (label, sample) in rows {
-                    self.note(Case::Churn, label, sample.map_err(|error| error.to_string()));
-                }
-            }
-            Err(error) => self.note(Case::Churn, weft.name(), Err(error.to_string())),
-        }
-    }
-
-    /// Once more, with system calls counted: counting costs CPU, so it is not done in the rounds.
-    fn syscalls(&mut self, cases: &[Case], contenders: &mut [Contender<'_>]) {
-        for case in cases {
-            if !matches!(case, Case::Plain(_) | Case::Mesh(_) | Case::H2c | Case::Grpc) {
-                continue;
-            }
-            for contender in contenders.iter_mut() {
-                let Some(usage) = contender.usage(*case) else {
-                    continue;
-                };
-                for variant in contender.variants(*case, self.setting) {
-                    let label = contender.label(variant);
-                    let counted = syscalls::count(&usage, &self.setting.folder, || {
-                        let sample = contender.measure(*case, variant, self.setting, &self.bench);
-                        sample.map_err(|error| error.to_string())
-                    });
-                    match counted {
-                        Ok(sample) => self.note(*case, &label, Ok(sample)),
-                        Err(error) => eprintln!("NOT COUNTED: system calls of {label}: {error}"),
-                    }
-                }
-            }
-        }
-    }
-
-    fn note(&mut self, case: Case, label: &str, sample: Result<measure::Sample, String>) {
-        if !self.labels.iter().any(|known| known == label) {
-            self.labels.push(label.to_owned());
-        }
-        if let Err(problem) = &sample {
-            eprintln!("  {label}: {problem}");
-        }
-        self.results.note(case, label, sample);
-    }
 }
 
 fn report(

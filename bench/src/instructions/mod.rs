@@ -123,7 +123,7 @@ fn count_and_compare(args: &Args) -> Result<bool, InstructionsError> {
 fn profile() -> String {
     let program = std::env::current_exe().unwrap_or_default();
     let folder = program.parent().and_then(Path::file_name).unwrap_or_default();
-    let incremental = if env!("INCREMENTAL") == "1" {
+    let incremental = if env!("INCREMENTAL").starts_with('1') {
         ", incremental"
     } else {
         ""

@@ -4,8 +4,9 @@
 //! on their way at a time there is nothing to share, and HTTP/1.1 costs less; and bulk bodies are better off on a
 //! connection of their own, where no window of HTTP/2 stands between two copies.
 
-/// Requests on their way to an endpoint from which on they share a connection.
-pub const MANY_IN_FLIGHT: usize = 6;
+/// Requests on their way to an endpoint from which on they share a connection. A few would be cheaper apart, but each
+/// connection that a burst needs and a lull does not is a handshake in somebody's way.
+pub const MANY_IN_FLIGHT: usize = 2;
 /// Bytes of a usual answer from which on it is bulk.
 pub const BULK_BYTES: u64 = 128 * 1024;
 

@@ -109,6 +109,10 @@ fn frame_of(arrival: Result<Arrival, ReadFailure>) -> Option<Result<Frame<Bytes>
 }
 
 /// An upstream's answer behind its head.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once per attempt, and mostly the large one"
+)]
 pub(crate) enum Answer {
     Http1 {
         exchange: client::Exchange,
@@ -167,8 +171,12 @@ impl Answer {
 }
 
 /// What a client gets: an upstream's body, or a few bytes of the proxy's own.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every body is an upstream's: no box for each"
+)]
 pub(crate) enum ResponseBody {
-    Upstream(Box<Passing>),
+    Upstream(Passing),
     /// The record is left when the body is dropped.
     Own {
         text: Option<Bytes>,
@@ -205,7 +213,7 @@ impl ResponseBody {
         if passing.is_end_stream() {
             passing.finish(None);
         }
-        Self::Upstream(Box::new(passing))
+        Self::Upstream(passing)
     }
 
     /// The upstream's connection, where this answers an upgrade that it agreed to.

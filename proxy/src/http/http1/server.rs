@@ -74,6 +74,10 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
 }
 
 /// What came instead of a wait.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once per request, and nearly always the large one"
+)]
 enum Head {
     Request(Parts, RequestAt),
     Refused(Reason),
