@@ -62,7 +62,7 @@ pub struct Standalone {
 
 impl Standalone {
     /// # Errors
-    /// Where no TLS settings can be made of `identity`.
+    /// [`CertError::NoIdentity`] where `identity` is empty, or why no TLS settings can be made of it.
     pub fn new(
         settings: StandaloneSettings,
         snapshot: Snapshot,
@@ -202,5 +202,72 @@ async fn sweep(worker: Weak<Worker>, idle_timeout: Duration) {
         interval.tick().await;
         let Some(worker) = worker.upgrade() else { return };
         worker.sweep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use certs::Authority;
+    use model::SpiffeId;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::identity::fake::identity;
+
+    fn standalone() -> Standalone {
+        let settings = StandaloneSettings {
+            workload_id: "frontend".parse().unwrap(),
+            namespace: "web".parse().unwrap(),
+            domain: MeshDomain::default(),
+            spans: Spans::Off,
+            limits: Limits::default(),
+        };
+        let id: SpiffeId = "spiffe://cluster.local/ns/web/sa/frontend".parse().unwrap();
+        let now = SystemTime::now();
+        let authority = Authority::generate(&id.trust_domain, now).unwrap();
+        let identity = IdentityCell::with(identity(&authority, &id, now), authority.bundle());
+        Standalone::new(settings, Snapshot::default(), identity).unwrap()
+    }
+
+    /// A connection to it, and the future that serves the other end.
+    async fn connect(standalone: &Standalone) -> (TcpStream, impl Future<Output = io::Result<()>>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (served, _) = listener.accept().await.unwrap();
+        (client, standalone.serve_outbound(served))
+    }
+
+    #[tokio::test]
+    async fn a_service_that_nobody_can_tell_about_is_refused_and_the_connection_ends_with_the_plane() {
+        let conversation = async {
+            let standalone = standalone();
+            let (mut client, served) = connect(&standalone).await;
+            let talk = async {
+                client
+                    .write_all(b"GET / HTTP/1.1\r\nhost: pay.shop\r\n\r\n")
+                    .await
+                    .unwrap();
+                let mut answer = Vec::new();
+                while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+                    assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0);
+                }
+                assert!(answer.starts_with(b"HTTP/1.1 503 "), "{answer:?}");
+                assert_eq!(standalone.stats().connections_open, 1);
+                standalone.stop();
+                client.read_to_end(&mut answer).await.unwrap();
+            };
+            let (served, ()) = tokio::join!(served, talk);
+            served.unwrap();
+            assert_eq!(standalone.stats().connections_open, 0);
+        };
+        // Far less than the time that a whole proxy gives its control plane to answer, or an idle client.
+        let limit = Limits::default().discovery_timeout;
+        let local = LocalSet::new();
+        let over = tokio::time::timeout(limit, local.run_until(conversation)).await;
+        over.unwrap();
     }
 }
