@@ -1,6 +1,8 @@
 //! Garbage on the ports that only the mesh should talk to: they live on, say it once in the log, and stay small.
 #![allow(clippy::expect_used, clippy::panic)]
 
+use std::io::Write as _;
+
 use model::SpiffeId;
 use tests::hostile::{self, Recorder, Wire};
 use tests::hostile_h2::{self as h2, Ending, Frames};
@@ -185,6 +187,26 @@ async fn names_that_no_sidecar_has() {
     }
     assert_eq!(app.record().requests.len(), 0);
     assert_eq!(hostile::ask(pair.outbound, GET).await.status(), 200);
+    pair.assert_unharmed();
+}
+
+#[tokio::test]
+async fn bytes_behind_the_end_of_tls_hold_nobody_up() {
+    let (pair, _app) = pair().await;
+    for alpn in [HTTP1, HTTP2] {
+        let (mut socket, mut session) = pair.tls(alpn).await.into_inner();
+        session.writer().write_all(GET.as_bytes()).expect("a request");
+        session.send_close_notify();
+        let mut bytes = Vec::new();
+        while session.wants_write() {
+            session.write_tls(&mut bytes).expect("memory");
+        }
+        // More than TLS reads at once, in the same piece as what ends it.
+        bytes.resize(bytes.len() + 32 * 1024, 0x17);
+        // The other side may close before it has read all of it.
+        let _ = socket.write_all(&bytes).await;
+        assert_eq!(hostile::ask(pair.outbound, GET).await.status(), 200);
+    }
     pair.assert_unharmed();
 }
 

@@ -200,8 +200,17 @@ impl Upstream {
         parts: &request::Parts,
         body: &ReplaySource,
     ) -> Result<Forwarded, SendFailure> {
-        let connection = self.http2_connection().await.map_err(SendFailure::NotSent)?;
-        let mut exchange = connection.begin(parts, body.next_attempt(), &self.limits.message)?;
+        let mut rounds = 0;
+        let mut exchange = loop {
+            rounds += 1;
+            let connection = self.http2_connection().await.map_err(SendFailure::NotSent)?;
+            match connection.begin(parts, body.next_attempt(), &self.limits.message) {
+                Ok(exchange) => break exchange,
+                // It was told to go away, and nothing was read or sent yet: another one, then.
+                Err(SendFailure::NotSent(_)) if rounds <= self.limits.http2_connections => {}
+                Err(failure) => return Err(failure),
+            }
+        };
         let parts = exchange.answer().await?;
         Ok(Forwarded {
             parts,

@@ -245,7 +245,7 @@ async fn send(
     date::ensure(&mut parts.headers);
     let (framing, kept) = {
         let mut wire = wire.borrow_mut();
-        let out = wire.head();
+        let out = wire.answer();
         head::write_response(out, asked.version, parts.status, &parts.headers);
         let delimited = exact.is_some()
             || asked.version == Version::HTTP_11
@@ -283,8 +283,8 @@ async fn send(
 }
 
 async fn close(wire: &ClientWire) {
-    // Refused only where the connection is already gone.
-    let _ = poll_fn(|cx| wire.borrow_mut().poll_shutdown(cx)).await;
+    // Refused only where the connection is already gone; a client that does not read misses the farewell.
+    let _ = timeout(LINGER_TIME, poll_fn(|cx| wire.borrow_mut().poll_shutdown(cx))).await;
 }
 
 async fn linger(wire: &ClientWire) {
@@ -320,6 +320,9 @@ async fn tunnel(downstream: &Downstream, wire: ClientWire, upstream: Leg, first:
 /// Tells a client that waits for it that its body is wanted (RFC 9110 section 10.1.1).
 pub(crate) fn say_continue(wire: &ClientWire, cx: &mut Context<'_>) {
     let mut wire = wire.borrow_mut();
+    if wire.is_answering() {
+        return;
+    }
     wire.head().extend_from_slice(CONTINUE);
     // What does not fit now is written with the answer.
     let _ = wire.poll_flush(cx);

@@ -47,6 +47,8 @@ pub(crate) struct Wire {
     out: Outgoing,
     /// Something was written since the connection last rested.
     wrote: bool,
+    /// The final answer has begun: nothing else may be said before it ends.
+    answering: bool,
 }
 
 /// What is to be written, in this order.
@@ -89,6 +91,7 @@ impl Wire {
             large: true,
             out: Outgoing::default(),
             wrote: false,
+            answering: false,
         }
     }
 
@@ -182,6 +185,18 @@ impl Wire {
         }
         self.bulk = false;
         self.wrote = false;
+        self.answering = false;
+    }
+
+    /// The final answer's head is written from here on.
+    pub(crate) fn answer(&mut self) -> &mut BytesMut {
+        self.answering = true;
+        self.head()
+    }
+
+    /// Whether the final answer has begun.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.answering
     }
 
     /// Whether nothing was written since the connection last rested.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use h2::server::{Connection, SendResponse};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::time::{Instant, sleep_until};
 
@@ -100,6 +100,7 @@ async fn stream(
 ) {
     let busy = presence.begin();
     let (parts, incoming) = request.into_parts();
+    let to_head = parts.method == Method::HEAD;
     let body = if incoming.is_end_stream() {
         RequestBody::Empty
     } else {
@@ -119,7 +120,7 @@ async fn stream(
         .await
     };
     if let Some(response) = response
-        && let Err(error) = send(&mut respond, response).await
+        && let Err(error) = send(&mut respond, response, to_head).await
     {
         tracing::debug!(client = %downstream.client, %error, "an answer was not sent whole");
     }
@@ -129,10 +130,12 @@ async fn stream(
 async fn send(
     respond: &mut SendResponse<Bytes>,
     response: Response<ResponseBody>,
+    to_head: bool,
 ) -> Result<(), SendFailure> {
     let (mut parts, mut body) = response.into_parts();
     date::ensure(&mut parts.headers);
-    let ends = body.is_end_stream();
+    // Only an answer of the proxy's own can have content here.
+    let ends = to_head || body.is_end_stream();
     let mut stream = respond.send_response(Response::from_parts(parts, ()), ends)?;
     if ends {
         return Ok(());
