@@ -13,7 +13,7 @@ use decision::message::{MessageLimits, fields, host};
 use decision::traffic::balance::{self, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
 use decision::traffic::budget::RetryBudgetState;
 use decision::traffic::retry::{self, Attempts, Outcome};
-use decision::traffic::route::{self, RequestView, RouteTable};
+use decision::traffic::route::{RequestView, RouteTable};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use model::pattern::ValuePattern;
 use model::resilience::{RetryBudget, RetryPolicy, Timeouts};
@@ -100,11 +100,6 @@ fn routes(criterion: &mut Criterion) -> Result<(), FieldError> {
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
                 bencher.iter(|| table.choose(black_box(&rules), black_box(&view)));
             });
-            if matches!((paths, count), (Paths::Prefix, 1 | 1_000)) {
-                group.bench_function(BenchmarkId::new("prefix, without the table", count), |bencher| {
-                    bencher.iter(|| route::choose(black_box(&rules), black_box(&view)));
-                });
-            }
             if count == 1_000 {
                 group.bench_function(BenchmarkId::new(format!("{name}, compile"), count), |bencher| {
                     bencher.iter(|| RouteTable::compile(black_box(&rules)));

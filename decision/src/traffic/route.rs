@@ -18,9 +18,9 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, Method};
-use model::route::{PathMatch, RequestMatch, Rule};
+use model::route::{PathMatch, RequestMatch};
 
-use super::{first_of_each_name, grpc};
+use super::first_of_each_name;
 
 mod table;
 
@@ -35,27 +35,6 @@ pub struct RequestView<'a> {
     /// What follows `?`, as sent.
     pub query: Option<&'a str>,
     pub headers: &'a HeaderMap,
-}
-
-/// The rule that governs this request; `None` where none matches. Looks at every rule: [`RouteTable`] gives the same
-/// answer for many requests.
-pub fn choose<'r>(rules: &'r [Rule], request: &RequestView<'_>) -> Option<&'r Rule> {
-    let is_grpc = grpc::is_grpc(request.headers);
-    let mut best: Option<(Summary, &Rule)> = None;
-    for rule in rules {
-        for wanted in &rule.matches {
-            // Compared before it is tried: a match that could not win costs nothing more. Only a strictly
-            // greater one wins, so that of equals the first stays.
-            let summary = Summary::of(wanted);
-            if best.as_ref().is_none_or(|(greatest, _)| summary > *greatest)
-                && path_fits(&wanted.path, request.path)
-                && fits_beside_path(wanted, request, is_grpc)
-            {
-                best = Some((summary, rule));
-            }
-        }
-    }
-    best.map(|(_, rule)| rule)
 }
 
 /// How specific a match is; the greater one takes precedence. The order of kinds and fields is the order in

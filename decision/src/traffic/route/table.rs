@@ -87,7 +87,7 @@ impl RouteTable {
     }
 
     /// The place in `rules` of the rule that governs this request; `None` where none matches. `rules` are those
-    /// that the table was compiled from. The answer is that of [`super::choose`].
+    /// that the table was compiled from. It is the one that comparing all of them would find.
     pub fn choose(&self, rules: &[Rule], request: &RequestView<'_>) -> Option<usize> {
         let is_grpc = self.asks_for_grpc && grpc::is_grpc(request.headers);
         let fits = |candidate: &Candidate, path_is_certain: bool| {

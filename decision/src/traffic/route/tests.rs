@@ -3,13 +3,35 @@
 use std::sync::LazyLock;
 
 use super::*;
+use crate::traffic::grpc;
 use http::HeaderValue;
 use model::pattern::{Regex, ValuePattern};
 use model::resilience::Timeouts;
+use model::route::Rule;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+/// The rule that governs this request, found by looking at every rule: what the table is held against.
+fn choose<'r>(rules: &'r [Rule], request: &RequestView<'_>) -> Option<&'r Rule> {
+    let is_grpc = grpc::is_grpc(request.headers);
+    let mut best: Option<(Summary, &Rule)> = None;
+    for rule in rules {
+        for wanted in &rule.matches {
+            // Compared before it is tried: a match that could not win costs nothing more. Only a strictly
+            // greater one wins, so that of equals the first stays.
+            let summary = Summary::of(wanted);
+            if best.as_ref().is_none_or(|(greatest, _)| summary > *greatest)
+                && path_fits(&wanted.path, request.path)
+                && fits_beside_path(wanted, request, is_grpc)
+            {
+                best = Some((summary, rule));
+            }
+        }
+    }
+    best.map(|(_, rule)| rule)
+}
 
 /// A request in plain words, from which both the view and the reference are made.
 #[derive(Debug, Clone)]
