@@ -171,16 +171,25 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// New cells for one worker and series. Takes a lock; the worker keeps what it got.
-    pub(crate) fn cells(&self, series: Series) -> Arc<Cells> {
+    /// New cells for one worker and series; `None` where no more series are kept apart. Takes a lock; the worker keeps
+    /// what it got.
+    pub(crate) fn cells(&self, series: Series) -> Option<Arc<Cells>> {
         let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let series = if all.len() < MAX_SERIES || all.contains_key(&series) {
-            series
-        } else {
-            Series::other(series.direction)
-        };
+        if all.len() >= MAX_SERIES && !all.contains_key(&series) {
+            return None;
+        }
         let cells = Arc::<Cells>::default();
         all.entry(series).or_default().push(cells.clone());
+        Some(cells)
+    }
+
+    /// New cells for what one worker does not count apart.
+    pub(crate) fn other(&self, direction: Direction) -> Arc<Cells> {
+        let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let cells = Arc::<Cells>::default();
+        all.entry(Series::other(direction))
+            .or_default()
+            .push(cells.clone());
         cells
     }
 

@@ -24,6 +24,7 @@ use crate::upstream::Place;
 pub(crate) struct Recorder {
     registry: Arc<Registry>,
     labels: RefCell<HashMap<LabelsKey, Rc<Labels>>>,
+    others: RefCell<HashMap<Direction, Arc<Cells>>>,
     pub(super) tracer: SdkTracer,
     /// Whether spans are exported at all.
     pub(super) exporting: bool,
@@ -87,6 +88,7 @@ impl Recorder {
         Rc::new(Self {
             registry,
             labels: RefCell::default(),
+            others: RefCell::default(),
             tracer,
             exporting,
             access_log,
@@ -107,20 +109,33 @@ impl Recorder {
             return labels.clone();
         }
         let text = |port: Option<&ServicePort>| port.map(ToString::to_string).unwrap_or_default();
-        let cells = self.registry.cells(Series {
+        let series = Series {
             direction,
             destination: text(destination),
             backend: text(backend),
             route: route.map(ToString::to_string).unwrap_or_default(),
-        });
+        };
+        let cells = self.registry.cells(series);
+        let is_counted_apart = cells.is_some();
         let labels = Rc::new(Labels {
             destination: key.1.clone(),
             backend: key.2.clone(),
             route: key.3.clone(),
-            cells,
+            cells: cells.unwrap_or_else(|| self.other(direction)),
         });
-        known.insert(key, labels.clone());
+        if is_counted_apart {
+            known.insert(key, labels.clone());
+        }
         labels
+    }
+
+    /// The cells of all that is not counted apart.
+    fn other(&self, direction: Direction) -> Arc<Cells> {
+        let mut others = self.others.borrow_mut();
+        others
+            .entry(direction)
+            .or_insert_with(|| self.registry.other(direction))
+            .clone()
     }
 }
 
