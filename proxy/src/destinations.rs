@@ -1,7 +1,7 @@
 //! What a worker has worked out about the services that are called: once per configuration, not per request.
 //!
-//! A destination is found by what callers write as authority, or by the local port that stands for it. What was
-//! found holds for one snapshot; of the next one only what changed is worked out anew.
+//! A destination is found by what callers write as authority, or by the local port that stands for it. However many
+//! ways there are to write it, it is worked out once, for one snapshot; of the next one only what changed is anew.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -28,16 +28,23 @@ use crate::worker::Worker;
 /// The destinations that one worker's callers named.
 #[derive(Default)]
 pub(crate) struct Destinations {
-    named: RefCell<HashMap<Box<str>, Rc<Known>>>,
-    local: RefCell<HashMap<ServicePort, Rc<Known>>>,
+    /// By authority.
+    named: RefCell<HashMap<Box<str>, Found>>,
+    known: RefCell<HashMap<ServicePort, Rc<Known>>>,
+}
+
+/// What a request's destination is.
+#[derive(Clone)]
+pub(crate) struct Found {
+    pub(crate) known: Rc<Known>,
+    /// What the caller wrote, as HTTP/2 carries it. `None` where a local port says whom a call is for.
+    pub(crate) authority: Option<Authority>,
 }
 
 /// A destination as one snapshot has it.
 pub(crate) struct Known {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) target: ServicePort,
-    /// What the caller wrote, as HTTP/2 carries it.
-    pub(crate) authority: Option<Authority>,
     pub(crate) budget: Rc<RefCell<RetryBudgetState>>,
     /// Of a request that no rule fits.
     pub(crate) labels: Rc<Labels>,
@@ -53,6 +60,8 @@ pub(crate) struct Lane {
     pub(crate) cluster: Rc<Cluster>,
     /// `None` where nothing is known of the backend's endpoints.
     pub(crate) endpoints: Option<Arc<EndpointSet>>,
+    /// What the rule wants changed, and behind it what the backend does.
+    pub(crate) filters: Vec<Filter>,
     pub(crate) labels: Rc<Labels>,
 }
 
@@ -71,50 +80,56 @@ impl Destinations {
         worker: &Worker,
         local: Option<&ServicePort>,
         authority: &str,
-    ) -> Result<Rc<Known>, Reason> {
+    ) -> Result<Found, Reason> {
         let snapshot = worker.snapshot();
-        let before = match local {
-            Some(port) => self.local.borrow().get(port).cloned(),
+        let at_hand = match local {
+            Some(port) => self.known.borrow().get(port).map(|known| Found {
+                known: known.clone(),
+                authority: None,
+            }),
             None => self.named.borrow().get(authority).cloned(),
         };
-        if let Some(known) = &before
-            && Arc::ptr_eq(&known.snapshot, &snapshot)
+        if let Some(found) = at_hand
+            && Arc::ptr_eq(&found.known.snapshot, &snapshot)
         {
-            return Ok(known.clone());
+            return Ok(found);
         }
-        let known = Rc::new(Known::learn(worker, snapshot, local, authority, before.as_deref()).await?);
-        let most = worker.limits.known_destinations;
-        match local {
-            Some(port) => keep(&mut self.local.borrow_mut(), port.clone(), &known, most),
-            None => keep(&mut self.named.borrow_mut(), authority.into(), &known, most),
+        let known = self.look_up(worker, snapshot, local, authority).await?;
+        if local.is_some() {
+            return Ok(Found {
+                known,
+                authority: None,
+            });
         }
-        Ok(known)
+        let found = Found {
+            known,
+            authority: Authority::try_from(authority).ok(),
+        };
+        let mut named = self.named.borrow_mut();
+        // Callers choose what they write: a list that is full begins anew.
+        if named.len() >= worker.limits.known_destinations {
+            named.clear();
+        }
+        named.insert(authority.into(), found.clone());
+        Ok(found)
     }
 
     /// Forgets what an older snapshot said, so that it can go.
     pub(crate) fn sweep(&self, snapshot: &Arc<Snapshot>) {
         let is_current = |known: &Rc<Known>| Arc::ptr_eq(&known.snapshot, snapshot);
-        self.named.borrow_mut().retain(|_, known| is_current(known));
-        self.local.borrow_mut().retain(|_, known| is_current(known));
+        self.named
+            .borrow_mut()
+            .retain(|_, found| is_current(&found.known));
+        self.known.borrow_mut().retain(|_, known| is_current(known));
     }
-}
 
-fn keep<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Rc<Known>>, key: K, known: &Rc<Known>, most: usize) {
-    // Callers choose what they write: a list that is full begins anew.
-    if map.len() >= most {
-        map.clear();
-    }
-    map.insert(key, known.clone());
-}
-
-impl Known {
-    async fn learn(
+    async fn look_up(
+        &self,
         worker: &Worker,
         mut snapshot: Arc<Snapshot>,
         local: Option<&ServicePort>,
         authority: &str,
-        before: Option<&Self>,
-    ) -> Result<Self, Reason> {
+    ) -> Result<Rc<Known>, Reason> {
         let settings = &worker.shared.settings;
         let (service, explicit) = match local {
             Some(local) => (local.service.clone(), Some(local.port)),
@@ -133,15 +148,33 @@ impl Known {
         let destination = found.ok_or(Reason::UnknownService)?.clone();
         let port = host::choose_port(&destination, explicit).ok_or(Reason::UnknownPort)?;
         let target = service.port(port);
-        let rules = destination.ports.get(&port).map_or(&[][..], |port| &port.rules);
-        let table = match before {
-            Some(before) if Arc::ptr_eq(&before.destination, &destination) && before.target == target => {
-                before.table.clone()
-            }
-            _ => Rc::new(RouteTable::compile(rules)),
+        let before = self.known.borrow().get(&target).cloned();
+        if let Some(before) = &before
+            && Arc::ptr_eq(&before.snapshot, &snapshot)
+        {
+            return Ok(before.clone());
+        }
+        let table = before.and_then(|before| before.table_of(&destination));
+        let known = Rc::new(Known::new(worker, snapshot, destination, target.clone(), table));
+        self.known.borrow_mut().insert(target, known.clone());
+        Ok(known)
+    }
+}
+
+impl Known {
+    fn new(
+        worker: &Worker,
+        snapshot: Arc<Snapshot>,
+        destination: Arc<Destination>,
+        target: ServicePort,
+        table: Option<Rc<RouteTable>>,
+    ) -> Self {
+        let compile = || {
+            let port = destination.ports.get(&target.port);
+            Rc::new(RouteTable::compile(port.map_or(&[], |port| &port.rules)))
         };
-        Ok(Self {
-            authority: Authority::try_from(authority).ok(),
+        Self {
+            table: table.unwrap_or_else(compile),
             budget: worker.budget(&target),
             labels: worker
                 .recorder
@@ -150,8 +183,12 @@ impl Known {
             snapshot,
             target,
             destination,
-            table,
-        })
+        }
+    }
+
+    /// The route table, if it is that of this destination.
+    fn table_of(&self, destination: &Arc<Destination>) -> Option<Rc<RouteTable>> {
+        Arc::ptr_eq(&self.destination, destination).then(|| self.table.clone())
     }
 
     /// The rule that governs a request, with its place; `None` where no route is attached to the service.
@@ -164,8 +201,7 @@ impl Known {
         Ok(rules.get(index).map(|rule| (index, rule)))
     }
 
-    /// Where a rule's requests go for the backend at this place; to the service itself where no rule governs them. And
-    /// what that backend wants changed.
+    /// Where a rule's requests go for the backend at this place; to the service itself where no rule governs them.
     pub(crate) fn lane(
         &self,
         worker: &Worker,
@@ -176,17 +212,19 @@ impl Known {
         if let Some(lane) = self.lanes.borrow().get(&at) {
             return Ok(lane.clone());
         }
-        let target = match rule {
-            None => self.target.clone(),
+        let (target, filters) = match rule {
+            None => (self.target.clone(), Vec::new()),
             Some((_, rule)) => {
                 let backend = rule.backends.get(backend).ok_or(Reason::BackendNotFound)?;
-                backend.target.clone().ok_or(Reason::BackendNotFound)?
+                let target = backend.target.clone().ok_or(Reason::BackendNotFound)?;
+                (target, [&rule.filters[..], &backend.filters].concat())
             }
         };
         let route = rule.map(|(_, rule)| &rule.name);
         let lane = Rc::new(Lane {
             cluster: worker.cluster(&target),
             endpoints: self.snapshot.endpoints.get(&target.service).cloned(),
+            filters,
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&self.target), Some(&target), route),
@@ -202,16 +240,4 @@ impl Known {
             .get(&self.target.port)
             .ok_or(Reason::UnknownPort)
     }
-}
-
-/// What a rule wants changed, and what one of its backends does besides.
-pub(crate) fn filters(rule: Option<(usize, &Rule)>, backend: usize) -> [&[Filter]; 2] {
-    let Some((_, rule)) = rule else {
-        return [&[], &[]];
-    };
-    let backend = rule
-        .backends
-        .get(backend)
-        .map_or(&[][..], |backend| &backend.filters);
-    [&rule.filters, backend]
 }

@@ -11,14 +11,13 @@ use decision::traffic::route::RequestView;
 use decision::traffic::{filter, grpc, split};
 use http::request::Parts;
 use http::{Response, StatusCode, Version};
-use model::filter::Filter;
 use model::route::Rule;
 
 use super::answer;
 use super::body::ResponseBody;
 use super::head::Head;
 use super::replay::ReplaySource;
-use crate::destinations;
+use crate::destinations::{Found, Lane};
 use crate::downstream::{Arrived, Downstream};
 use crate::forward::{self, Plan};
 use crate::stats::Direction;
@@ -45,7 +44,7 @@ pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Res
 /// What the steps came to.
 struct Chosen {
     forwarded: Forwarded,
-    response_filters: Vec<Filter>,
+    lane: Rc<Lane>,
     deadline: Deadline,
 }
 
@@ -64,7 +63,7 @@ async fn steps(
     // 1. One unambiguous message, and whom it is for.
     let head = Head::judge(&parts, &worker.limits.message)?;
     let (local, authority) = (downstream.service.as_ref(), head.authority(&parts));
-    let known = worker.destinations.find(worker, local, authority).await?;
+    let Found { known, authority } = worker.destinations.find(worker, local, authority).await?;
     record.generation = known.snapshot.generation;
     record.labels = Some(known.labels.clone());
 
@@ -78,7 +77,6 @@ async fn steps(
     let backend = choose_backend(rule, || worker.split_dice())?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
-    let filters = destinations::filters(rule, backend);
     let rule = rule.map(|(_, rule)| rule);
 
     // 3. What is sent: without what was meant for this hop only, and as the filters want it.
@@ -100,10 +98,8 @@ async fn steps(
         None
     };
     let deadline = Deadline::new(record.started(), &timeouts, grpc_timeout);
-    let mut upstream = head.upstream_parts(parts, spoken, known.authority.as_ref())?;
-    for filters in filters {
-        filter::on_request(filters, &mut upstream.headers);
-    }
+    let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
+    filter::on_request(&lane.filters, &mut upstream.headers);
 
     // 4. Attempts, until one is delivered.
     let plan = Plan {
@@ -116,7 +112,7 @@ async fn steps(
     let forwarded = forward::forward(worker, &plan, upstream, body, record).await?;
     Ok(Chosen {
         forwarded,
-        response_filters: filters.concat(),
+        lane,
         deadline,
     })
 }
@@ -133,12 +129,12 @@ fn choose_backend(rule: Option<(usize, &Rule)>, roll: impl FnOnce() -> u64) -> R
 fn respond(chosen: Chosen, mut record: Record) -> Response<ResponseBody> {
     let Chosen {
         forwarded,
-        response_filters,
+        lane,
         deadline,
     } = chosen;
     let Forwarded { mut parts, answer } = forwarded;
     clean_response(&mut parts);
-    filter::on_response(&response_filters, &mut parts.headers);
+    filter::on_response(&lane.filters, &mut parts.headers);
     parts.version = http::Version::HTTP_11;
     record.responded(parts.status, &parts.headers);
     let at = deadline
