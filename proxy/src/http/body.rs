@@ -230,13 +230,20 @@ impl ResponseBody {
         }
     }
 
-    /// Sends on what is left of the request, while the answer cannot be passed on.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Self::Upstream(passing) = self
-            && let Some(answer) = &mut passing.answer
-        {
+    /// Sends on what is left of the request, while the answer cannot be passed on. Ready when the request's time is up:
+    /// nothing more of the answer is passed on then.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self::Upstream(passing) = self else {
+            return Poll::Pending;
+        };
+        if passing.is_late(cx) {
+            passing.finish(Some(Reason::RequestTimeout));
+            return Poll::Ready(());
+        }
+        if let Some(answer) = &mut passing.answer {
             answer.drive(cx);
         }
+        Poll::Pending
     }
 }
 
@@ -263,10 +270,13 @@ impl Passing {
         self.deadline = None;
     }
 
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = self.deadline.as_mut();
+        deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+    }
+
     fn poll_checked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
+        if self.is_late(cx) {
             return Poll::Ready(Some(Err(Reason::RequestTimeout)));
         }
         let Some(answer) = &mut self.answer else {

@@ -28,6 +28,8 @@ pub(crate) struct Upstream {
     is_watched: Cell<bool>,
     /// Locked while dialling, so that one worker opens one connection however many requests wait for it.
     dialling: tokio::sync::Mutex<()>,
+    /// How dialling for HTTP/2 failed last, and when.
+    failed: Cell<Option<(Instant, Reason)>>,
 }
 
 /// An HTTP/1.1 connection out of use.
@@ -98,6 +100,7 @@ impl Upstream {
             watch: Arc::default(),
             is_watched: Cell::new(false),
             dialling: tokio::sync::Mutex::default(),
+            failed: Cell::new(None),
         })
     }
 
@@ -222,18 +225,32 @@ impl Upstream {
         if let Some(connection) = self.open_http2() {
             return Ok(connection);
         }
+        let asked = Instant::now();
         let _dialling = self.dialling.lock().await;
         // Somebody else may have dialled meanwhile.
         if let Some(connection) = self.open_http2() {
             return Ok(connection);
         }
+        // Or have failed: whoever waited for that need not try the same again.
+        if let Some((at, reason)) = self.failed.get()
+            && at >= asked
+        {
+            return Err(reason);
+        }
+        let opened = self.open_http2_connection().await;
+        match &opened {
+            Ok(connection) => self.http2.borrow_mut().push(connection.clone()),
+            Err(reason) => self.failed.set(Some((Instant::now(), *reason))),
+        }
+        opened
+    }
+
+    async fn open_http2_connection(&self) -> Result<Rc<http2::client::Connection>, Reason> {
         let leg = self
             .route
             .dial(Spoken::Http2, self.limits.connect_timeout)
             .await?;
-        let connection = http2::client::Connection::open(leg, self.route.address(), &self.limits).await?;
-        self.http2.borrow_mut().push(connection.clone());
-        Ok(connection)
+        http2::client::Connection::open(leg, self.route.address(), &self.limits).await
     }
 
     /// A connection with room for another stream; at the limit of connections, the one with the fewest.

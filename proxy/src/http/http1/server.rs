@@ -1,7 +1,8 @@
 //! Serves HTTP/1.1 to whoever called: one request after another, each answered before the next is read.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -139,15 +140,18 @@ struct Asked {
     /// The client keeps the connection open for another request.
     persistent: bool,
     trailers: bool,
+    /// The client may say that it sends nothing more, and still read. Another sidecar never does.
+    half_closes: bool,
 }
 
 impl Asked {
-    fn of(parts: &Parts, at: &RequestAt) -> Self {
+    fn of(parts: &Parts, at: &RequestAt, half_closes: bool) -> Self {
         Self {
             method: parts.method.clone(),
             version: parts.version,
             persistent: at.persistent,
             trailers: parts.headers.contains_key(TE),
+            half_closes,
         }
     }
 }
@@ -160,7 +164,7 @@ async fn exchange(
     at: RequestAt,
 ) -> Next {
     let busy = presence.begin();
-    let asked = Asked::of(&parts, &at);
+    let asked = Asked::of(&parts, &at, downstream.peer.is_none());
     let expects = at.expects_continue && parts.version == Version::HTTP_11;
     let body = match at.body {
         BodyLength::None => RequestBody::Empty,
@@ -171,7 +175,19 @@ async fn exchange(
         request: Request::from_parts(parts, body),
         refused: None,
     };
-    let mut response = handle(downstream, arrived).await;
+    let answered = {
+        let mut answer = pin!(handle(downstream, arrived));
+        poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending if wire.borrow_mut().is_gone(asked.half_closes, cx) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    };
+    // The client went away. What was begun for it is dropped.
+    let Some(mut response) = answered else {
+        return Next::Broken;
+    };
     if let Some(switched) = response.body_mut().take_switched() {
         let (upstream, first) = switched;
         let sent = send(wire, response, &asked, false).await;
@@ -227,6 +243,7 @@ async fn refuse(downstream: &Rc<Downstream>, wire: &ClientWire, reason: Reason) 
         version: Version::HTTP_11,
         persistent: false,
         trailers: false,
+        half_closes: true,
     };
     let response = handle(downstream, arrived).await;
     // Who does not listen any more misses the answer.
@@ -272,9 +289,11 @@ async fn send(
     let mut sender = Sender::new(framing);
     poll_fn(|cx| {
         let sent = sender.poll_send(wire, &mut body, cx);
-        if sent.is_pending() {
-            // The request's body goes on even where the client does not read yet.
-            body.drive(cx);
+        // The request's body goes on even where the client does not read yet; but not for ever, nor without a client.
+        if sent.is_pending()
+            && (body.drive(cx).is_ready() || wire.borrow_mut().is_gone(asked.half_closes, cx))
+        {
+            return Poll::Ready(Err(SendFailure::Incomplete));
         }
         sent
     })

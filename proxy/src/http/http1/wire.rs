@@ -176,6 +176,23 @@ impl Wire {
         self.held.is_empty() && self.poll_fill(&mut Context::from_waker(watch)).is_pending()
     }
 
+    /// Whether the peer is gone while its message is being answered. A peer that sends nothing more may still read, unless
+    /// `half_closes` is false. What it sends ahead is kept for later.
+    pub(crate) fn is_gone(&mut self, half_closes: bool, cx: &mut Context<'_>) -> bool {
+        if self.ended {
+            return !half_closes;
+        }
+        if self.mid_message() || !self.held.is_empty() {
+            // Whoever reads the message finds out; behind it, one read ahead is enough.
+            return false;
+        }
+        match self.poll_fill(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Err(_)) => true,
+            Poll::Ready(Ok(_)) => self.ended && !half_closes,
+        }
+    }
+
     /// Lets go of large buffers, while nothing is on its way.
     pub(crate) fn rest(&mut self) {
         if self.large && self.held.is_empty() && self.out.is_empty() {

@@ -142,9 +142,9 @@ async fn send(
     }
     let sent = poll_fn(|cx| {
         let sent = poll_send(&mut stream, &mut body, cx);
-        if sent.is_pending() {
-            // The request's body goes on even where the client does not read yet.
-            body.drive(cx);
+        // The request's body goes on even where the client does not read yet; but not for ever.
+        if sent.is_pending() && body.drive(cx).is_ready() {
+            return Poll::Ready(Err(SendFailure::Incomplete));
         }
         sent
     })

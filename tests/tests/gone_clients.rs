@@ -1,0 +1,107 @@
+//! Clients that go away, or stay and do not read: what was begun for them ends, at the application too.
+#![allow(clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use tests::hostile::{Act, Scripted};
+use tests::hostile_pair::{HTTP1, Pair};
+use tests::wait::{eventually, within};
+use tests::yaml;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+const SILENT: &str = "/silent";
+
+/// An application that answers nothing to one path, and on another when it is told.
+async fn silent(go: &Arc<Notify>) -> Scripted {
+    let go = go.clone();
+    Scripted::start(move |path| match path {
+        SILENT => Some(Vec::new()),
+        "/late" => {
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate".to_vec();
+            Some(vec![Act::Wait(go.clone()), Act::Write(answer)])
+        }
+        _ => None,
+    })
+    .await
+}
+
+fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: server\r\n\r\n").into_bytes()
+}
+
+/// The application's connection on which a path is asked for.
+async fn asked(app: &Scripted, path: &str) -> usize {
+    eventually("the request reaches the application", || async {
+        app.connections(path).first().copied()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_client_whose_connection_is_reset_takes_its_request_along() {
+    let app = silent(&Arc::default()).await;
+    let pair = Pair::start(app.address, &[]).await;
+    let mut client = TcpStream::connect(pair.outbound).await.expect("a connection");
+    client.write_all(&get(SILENT)).await.expect("sent");
+    let connection = asked(&app, SILENT).await;
+    client.set_zero_linger().expect("a socket");
+    drop(client);
+    app.ended(connection).await;
+    pair.assert_unharmed();
+}
+
+#[tokio::test]
+async fn another_sidecar_that_hangs_up_takes_its_request_along() {
+    let app = silent(&Arc::default()).await;
+    let pair = Pair::start(app.address, &[]).await;
+    let mut sidecar = pair.tls(HTTP1).await;
+    sidecar.write_all(&get(SILENT)).await.expect("sent");
+    sidecar.flush().await.expect("sent");
+    let connection = asked(&app, SILENT).await;
+    drop(sidecar);
+    app.ended(connection).await;
+    pair.assert_unharmed();
+}
+
+#[tokio::test]
+async fn a_client_that_sends_nothing_more_gets_its_answer() {
+    let go = Arc::new(Notify::new());
+    let app = silent(&go).await;
+    let pair = Pair::start(app.address, &[]).await;
+    let mut client = TcpStream::connect(pair.outbound).await.expect("a connection");
+    client.write_all(&get("/late")).await.expect("sent");
+    client.shutdown().await.expect("half closed");
+    asked(&app, "/late").await;
+    go.notify_one();
+    let mut answer = String::new();
+    within("the answer", client.read_to_string(&mut answer))
+        .await
+        .expect("whole");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("late"),
+        "{answer}"
+    );
+    pair.assert_unharmed();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_has_its_time_all_the_same() {
+    let app = Scripted::start(|path| {
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        let chunk = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
+        (path == "/flood").then(|| vec![Act::Write(head), Act::Flood(chunk)])
+    })
+    .await;
+    let pair = Pair::start(app.address, &[]).await;
+    let rules = "- matches: [{path: {type: PathPrefix, value: /flood}}]\n  timeouts: {request: 500ms}\n\
+         \x20 backendRefs: [{name: server, port: 80}]\n";
+    pair.mesh.apply(&yaml::http_route("server", rules)).await;
+    let mut client = TcpStream::connect(pair.outbound).await.expect("a connection");
+    client.write_all(&get("/flood")).await.expect("sent");
+    let connection = asked(&app, "/flood").await;
+    app.ended(connection).await;
+    drop(client);
+    pair.assert_unharmed();
+}
