@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -55,7 +55,10 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
         };
         // Boxed, so that a connection that waits does not hold the room that a request needs.
         let next = match head {
-            Head::Request(parts, at) => Box::pin(exchange(&downstream, &wire, &presence, parts, at)).await,
+            Head::Request(parts, at) => {
+                let exchange = Box::pin(exchange(&downstream, &wire, &presence, parts, at));
+                while_present(&wire, downstream.peer.is_none(), exchange).await
+            }
             Head::Refused(reason) => {
                 Box::pin(refuse(&downstream, &wire, reason)).await;
                 Next::Linger
@@ -72,6 +75,20 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
             Next::Broken => return,
         }
     }
+}
+
+/// Drives an exchange; lets go of it when the client goes away. Another sidecar never says that it sends nothing more
+/// and still reads; an application may.
+async fn while_present(
+    wire: &ClientWire,
+    half_closes: bool,
+    mut exchange: Pin<Box<impl Future<Output = Next>>>,
+) -> Next {
+    poll_fn(|cx| match exchange.as_mut().poll(cx) {
+        Poll::Pending if wire.borrow_mut().is_gone(half_closes, cx) => Poll::Ready(Next::Broken),
+        polled => polled,
+    })
+    .await
 }
 
 /// What came instead of a wait.
@@ -140,18 +157,15 @@ struct Asked {
     /// The client keeps the connection open for another request.
     persistent: bool,
     trailers: bool,
-    /// The client may say that it sends nothing more, and still read. Another sidecar never does.
-    half_closes: bool,
 }
 
 impl Asked {
-    fn of(parts: &Parts, at: &RequestAt, half_closes: bool) -> Self {
+    fn of(parts: &Parts, at: &RequestAt) -> Self {
         Self {
             method: parts.method.clone(),
             version: parts.version,
             persistent: at.persistent,
             trailers: parts.headers.contains_key(TE),
-            half_closes,
         }
     }
 }
@@ -164,7 +178,7 @@ async fn exchange(
     at: RequestAt,
 ) -> Next {
     let busy = presence.begin();
-    let asked = Asked::of(&parts, &at, downstream.peer.is_none());
+    let asked = Asked::of(&parts, &at);
     let expects = at.expects_continue && parts.version == Version::HTTP_11;
     let body = match at.body {
         BodyLength::None => RequestBody::Empty,
@@ -175,19 +189,7 @@ async fn exchange(
         request: Request::from_parts(parts, body),
         refused: None,
     };
-    let answered = {
-        let mut answer = pin!(handle(downstream, arrived));
-        poll_fn(|cx| match answer.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending if wire.borrow_mut().is_gone(asked.half_closes, cx) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
-    };
-    // The client went away. What was begun for it is dropped.
-    let Some(mut response) = answered else {
-        return Next::Broken;
-    };
+    let mut response = handle(downstream, arrived).await;
     if let Some(switched) = response.body_mut().take_switched() {
         let (upstream, first) = switched;
         let sent = send(wire, response, &asked, false).await;
@@ -243,7 +245,6 @@ async fn refuse(downstream: &Rc<Downstream>, wire: &ClientWire, reason: Reason) 
         version: Version::HTTP_11,
         persistent: false,
         trailers: false,
-        half_closes: true,
     };
     let response = handle(downstream, arrived).await;
     // Who does not listen any more misses the answer.
@@ -289,10 +290,8 @@ async fn send(
     let mut sender = Sender::new(framing);
     poll_fn(|cx| {
         let sent = sender.poll_send(wire, &mut body, cx);
-        // The request's body goes on even where the client does not read yet; but not for ever, nor without a client.
-        if sent.is_pending()
-            && (body.drive(cx).is_ready() || wire.borrow_mut().is_gone(asked.half_closes, cx))
-        {
+        // The request's body goes on even where the client does not read yet; but not for ever.
+        if sent.is_pending() && body.drive(cx).is_ready() {
             return Poll::Ready(Err(SendFailure::Incomplete));
         }
         sent
