@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::gateway::BackendTls;
 use crate::{AppProtocol, FieldError, Labels, ServiceName, SpiffeId, WorkloadId};
 
 /// One workload of the mesh that serves a Service.
@@ -30,7 +31,8 @@ pub struct EndpointSet {
 pub enum Endpoints {
     /// Workloads of the mesh, ordered by id. Each serves every port of the Service at its one inbound listener.
     Mesh(Vec<Arc<Endpoint>>),
-    /// Addresses that the mesh does not run, by port of the Service. They are called in plain.
+    /// Addresses that the mesh does not run, by port of the Service. They are called in plain, or by TLS as a
+    /// BackendTLSPolicy says.
     Outside(BTreeMap<u16, OutsidePort>),
 }
 
@@ -40,6 +42,8 @@ pub struct OutsidePort {
     /// What is spoken there, which only the caller's sidecar is there to know.
     pub protocol: AppProtocol,
     pub addresses: BTreeSet<SocketAddr>,
+    /// `None`: in plain.
+    pub tls: Option<Arc<BackendTls>>,
 }
 
 impl Endpoints {

@@ -6,6 +6,8 @@
 pub mod endpoint;
 pub mod field;
 pub mod filter;
+pub mod gateway;
+pub mod hostname;
 pub mod name;
 pub mod pattern;
 pub mod resilience;
@@ -17,6 +19,8 @@ pub mod workload;
 
 pub use endpoint::{Endpoint, EndpointSet, Endpoints};
 pub use field::{FieldError, FieldPath};
+pub use gateway::Gateway;
+pub use hostname::Hostname;
 pub use name::{Label, MeshDomain, ServiceName, ServicePort};
 pub use service::{AppProtocol, Destination};
 pub use snapshot::{Generation, Resource, ResourceName, Snapshot};

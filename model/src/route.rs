@@ -22,6 +22,20 @@ pub struct Rule {
     pub retry: Option<RetryPolicy>,
 }
 
+/// A rule without a name that takes every request and has no backend yet.
+impl Default for Rule {
+    fn default() -> Self {
+        Self {
+            name: "".into(),
+            matches: vec![RequestMatch::default()],
+            filters: Vec::new(),
+            backends: Vec::new(),
+            timeouts: Timeouts::default(),
+            retry: None,
+        }
+    }
+}
+
 /// Where a share of a rule's requests goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {

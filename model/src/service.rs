@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::gateway::StreamRule;
 use crate::route::Rule;
 use crate::{FieldError, Selector, ServiceName};
 
@@ -70,4 +71,7 @@ pub struct DestinationPort {
     /// Route rules, oldest route first, which decides between equally specific matches. Empty where no route is
     /// attached: calls then go to the service's own endpoints. Where rules exist and none matches: 404.
     pub rules: Vec<Rule>,
+    /// Rules of TCPRoutes and TLSRoutes for what is opaque, oldest route first. Empty where none is attached:
+    /// connections then go to the service's own endpoints. Where rules exist and none fits: closed.
+    pub streams: Vec<StreamRule>,
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::{AppProtocol, Destination, EndpointSet, FieldError, ServiceName, ServicePort};
+use crate::{AppProtocol, Destination, EndpointSet, FieldError, Gateway, ServiceName, ServicePort};
 
 /// Counts the mesh's changes; a higher one is newer. 0 is "nothing yet".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +25,8 @@ pub enum ResourceName {
     Inbound,
     Destination(ServiceName),
     Endpoints(ServiceName),
+    /// What a gateway serves; told to that gateway's proxies only.
+    Gateway(ServiceName),
 }
 
 impl fmt::Display for ResourceName {
@@ -33,6 +35,7 @@ impl fmt::Display for ResourceName {
             Self::Inbound => f.write_str("inbound"),
             Self::Destination(service) => write!(f, "destination/{service}"),
             Self::Endpoints(service) => write!(f, "endpoints/{service}"),
+            Self::Gateway(gateway) => write!(f, "gateway/{gateway}"),
         }
     }
 }
@@ -45,6 +48,7 @@ impl FromStr for ResourceName {
             None if text == "inbound" => Ok(Self::Inbound),
             Some(("destination", service)) => Ok(Self::Destination(service.parse()?)),
             Some(("endpoints", service)) => Ok(Self::Endpoints(service.parse()?)),
+            Some(("gateway", gateway)) => Ok(Self::Gateway(gateway.parse()?)),
             _ => Err(FieldError::new(format!("{text:?} is not the name of a resource"))),
         }
     }
@@ -56,6 +60,7 @@ pub enum Resource {
     Inbound(Inbound),
     Destination(Destination),
     Endpoints(EndpointSet),
+    Gateway(Gateway),
 }
 
 impl Resource {
@@ -64,6 +69,7 @@ impl Resource {
             Self::Inbound(_) => ResourceName::Inbound,
             Self::Destination(destination) => ResourceName::Destination(destination.service.clone()),
             Self::Endpoints(set) => ResourceName::Endpoints(set.service.clone()),
+            Self::Gateway(gateway) => ResourceName::Gateway(gateway.name.clone()),
         }
     }
 }
@@ -89,6 +95,8 @@ pub struct Snapshot {
     /// `None` where the control plane said that there is no such service.
     pub destinations: HashMap<ServiceName, Option<Arc<Destination>>>,
     pub endpoints: HashMap<ServiceName, Arc<EndpointSet>>,
+    /// What this proxy serves at the edge; `None` for a sidecar, and for a gateway whose Gateway does not exist.
+    pub gateway: Option<Arc<Gateway>>,
 }
 
 impl Snapshot {
@@ -106,6 +114,7 @@ impl Snapshot {
                 ResourceName::Endpoints(service) => {
                     next.endpoints.remove(service);
                 }
+                ResourceName::Gateway(_) => next.gateway = None,
             }
         }
         for resource in changed {
@@ -118,6 +127,7 @@ impl Snapshot {
                 Resource::Endpoints(set) => {
                     next.endpoints.insert(set.service.clone(), Arc::new(set));
                 }
+                Resource::Gateway(gateway) => next.gateway = Some(Arc::new(gateway)),
             }
         }
         next

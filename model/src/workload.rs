@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::{FieldError, SpiffeId};
+use crate::{FieldError, Label, SpiffeId};
 
 /// Names one running workload for as long as it runs; chosen by the proxy: 1–128 of letters, digits, `.`, `-`, `_`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,8 +86,10 @@ pub struct Workload {
     pub id: WorkloadId,
     pub identity: SpiffeId,
     pub labels: Labels,
-    /// Where other sidecars reach this one: its inbound mTLS listener.
-    pub inbound: SocketAddr,
+    /// Where other sidecars reach this one: its inbound mTLS listener. `None` for a gateway, which is no endpoint.
+    pub inbound: Option<SocketAddr>,
+    /// The Gateway that it serves, in the namespace of its identity.
+    pub gateway: Option<Label>,
     /// Where the application listens; empty for a workload that only calls others.
     pub app_ports: Vec<AppPort>,
     /// Whether the application accepts connections; a workload that is not ready is no endpoint.

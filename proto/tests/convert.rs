@@ -234,6 +234,7 @@ fn outside(address: &str) -> v1::OutsideEndpoints {
             port: 80,
             protocol: v1::AppProtocol::Detect.into(),
             addresses: vec![address.to_owned()],
+            tls: None,
         }],
     }
 }
@@ -256,6 +257,7 @@ fn destination() -> v1::Destination {
         ports: vec![v1::DestinationPort {
             port: 80,
             protocol: v1::AppProtocol::Http.into(),
+            streams: Vec::new(),
             rules: vec![v1::Rule {
                 name: "HTTPRoute/shop/checkout#0".to_owned(),
                 matches: vec![wanted.clone(), wanted],
@@ -317,8 +319,11 @@ fn resource() -> impl Strategy<Value = Resource> {
         0..5,
     )
     .prop_map(|served| Resource::Inbound(Inbound { served }));
-    let port =
-        (protocol(), vec(rule(), 0..3)).prop_map(|(protocol, rules)| DestinationPort { protocol, rules });
+    let port = (protocol(), vec(rule(), 0..3)).prop_map(|(protocol, rules)| DestinationPort {
+        protocol,
+        rules,
+        streams: Vec::new(),
+    });
     let destination = (service(), btree_map(1u16.., port, 0..3))
         .prop_map(|(service, ports)| Resource::Destination(Destination { service, ports }));
     let endpoint = ("[a-z0-9._-]{1,12}", address(), labels()).prop_map(|(id, address, labels)| {
@@ -329,8 +334,12 @@ fn resource() -> impl Strategy<Value = Resource> {
             labels,
         })
     });
-    let outside = (protocol(), btree_set(outside_address(), 0..4))
-        .prop_map(|(protocol, addresses)| OutsidePort { protocol, addresses });
+    let outside =
+        (protocol(), btree_set(outside_address(), 0..4)).prop_map(|(protocol, addresses)| OutsidePort {
+            protocol,
+            addresses,
+            tls: None,
+        });
     let reached = prop_oneof![
         vec(endpoint, 0..4).prop_map(Endpoints::Mesh),
         btree_map(1u16.., outside, 0..3).prop_map(Endpoints::Outside),

@@ -37,6 +37,7 @@ pub(super) async fn plain(app: SocketAddr, spans: Spans) -> Result<Way, RunError
     let port = OutsidePort {
         protocol: AppProtocol::Http,
         addresses: [app].into(),
+        tls: None,
     };
     let endpoints = Endpoints::Outside([(PORT, port)].into());
     let snapshot = callers_snapshot(AppProtocol::Http, endpoints)?;
@@ -111,6 +112,7 @@ fn callers_snapshot(protocol: AppProtocol, endpoints: Endpoints) -> Result<Snaps
     let port = DestinationPort {
         protocol,
         rules: vec![rule],
+        streams: Vec::new(),
     };
     let destination = Destination {
         service: service.clone(),

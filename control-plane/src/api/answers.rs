@@ -83,7 +83,10 @@ pub(super) fn proxies(
                 .iter()
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
-            inbound: workload.inbound.to_string(),
+            inbound: workload
+                .inbound
+                .map(|address| address.to_string())
+                .unwrap_or_default(),
             connected: record.is_some(),
             ready: workload.ready,
             generation: record.map_or(0, |record| record.in_use.0),

@@ -300,7 +300,8 @@ mod tests {
                 .parse()
                 .unwrap(),
             labels: model::Labels::default(),
-            inbound: "10.0.0.1:15008".parse().unwrap(),
+            inbound: Some("10.0.0.1:15008".parse().unwrap()),
+            gateway: None,
             app_ports: Vec::new(),
             ready: true,
         }

@@ -28,7 +28,10 @@ impl ObjectRecord {
 pub(crate) struct WorkloadRecord {
     identity: String,
     labels: BTreeMap<String, String>,
-    inbound: String,
+    inbound: Option<String>,
+    /// Not written by versions before gateways.
+    #[serde(default)]
+    gateway: Option<String>,
     app_ports: Vec<(Option<String>, String)>,
     ready: bool,
 }
@@ -42,7 +45,8 @@ impl From<&Workload> for WorkloadRecord {
             labels: labels
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
-            inbound: workload.inbound.to_string(),
+            inbound: workload.inbound.map(|address| address.to_string()),
+            gateway: workload.gateway.as_ref().map(ToString::to_string),
             app_ports: ports
                 .map(|port| (port.name.clone(), port.address.to_string()))
                 .collect(),
@@ -68,7 +72,8 @@ impl WorkloadRecord {
             id: id.parse()?,
             identity: self.identity.parse()?,
             labels: Labels::new(self.labels)?,
-            inbound: address(&self.inbound)?,
+            inbound: self.inbound.as_deref().map(address).transpose()?,
+            gateway: self.gateway.as_deref().map(str::parse).transpose()?,
             app_ports: self
                 .app_ports
                 .into_iter()

@@ -156,6 +156,7 @@ impl<'s> Session<'s> {
                 mesh.set_ready(&self.id, self.number, readiness.ready).await?;
             }
             Message::Leaving(_) => return Ok(Some(End::Gone)),
+            Message::Listeners(report) => tracing::debug!(proxy = %self.id, ?report, "its listeners"),
         }
         Ok(None)
     }

@@ -24,6 +24,7 @@ pub fn destination(state: &MeshState, name: &ServiceName) -> Option<Destination>
                 DestinationPort {
                     protocol: port.protocol,
                     rules: Vec::new(),
+                    streams: Vec::new(),
                 },
             )
         })

@@ -18,6 +18,7 @@ pub(super) fn outside_ports(state: &MeshState, service: &Service) -> BTreeMap<u1
         addresses: slices_of(state, service)
             .flat_map(|slice| addresses(slice, port.name.as_deref()))
             .collect(),
+        tls: None,
     };
     let ports = service.ports.iter();
     ports.map(|(number, port)| (*number, of_port(port))).collect()

@@ -62,7 +62,8 @@ fn add(state: &mut MeshState, id: &str, namespace: &str, labels: &[(&str, &str)]
             .parse()
             .expect("valid"),
         labels: Labels::new(labels).expect("valid"),
-        inbound: ([10, 0, 0, 1], 15008).into(),
+        inbound: Some(([10, 0, 0, 1], 15008).into()),
+        gateway: None,
         app_ports: app_ports.iter().map(app_port).collect(),
         ready: true,
     };
@@ -423,6 +424,7 @@ fn a_service_without_a_selector_has_the_endpoints_of_all_its_slices_by_the_name_
     let outside = |protocol, addresses: &[&str]| OutsidePort {
         protocol,
         addresses: addresses.iter().map(|a| a.parse().expect("an address")).collect(),
+        tls: None,
     };
     let web = &["10.0.0.1:8080", "10.0.0.1:8081", "10.0.0.2:8080"];
     let expected = BTreeMap::from([

@@ -19,7 +19,7 @@ pub fn endpoints(state: &MeshState, name: &ServiceName) -> EndpointSet {
             .workloads
             .values()
             .filter(|workload| workload.ready && serves(workload, service));
-        serving.map(|workload| Arc::new(endpoint(workload))).collect()
+        serving.filter_map(endpoint).map(Arc::new).collect()
     };
     let endpoints = match state.service(name) {
         Some(service) if service.selector.is_empty() => Endpoints::Outside(outside_ports(state, service)),
@@ -81,11 +81,12 @@ fn selects(service: &Service, workload: &Workload) -> bool {
     workload.identity.namespace == service.name.namespace && service.selector.selects(&workload.labels)
 }
 
-fn endpoint(workload: &Workload) -> Endpoint {
-    Endpoint {
+/// `None` for a gateway, which no sidecar calls.
+fn endpoint(workload: &Workload) -> Option<Endpoint> {
+    Some(Endpoint {
         workload: workload.id.clone(),
-        address: workload.inbound,
+        address: workload.inbound?,
         identity: workload.identity.clone(),
         labels: workload.labels.clone(),
-    }
+    })
 }

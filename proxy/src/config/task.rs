@@ -117,6 +117,7 @@ impl ConfigTask {
             versions: self.held.versions().collect(),
             proxy_version: self.settings.proxy_version.clone(),
             generation: self.shared.snapshot.load().generation.0,
+            gateway: String::new(),
         }
     }
 

@@ -105,7 +105,7 @@ impl Change {
     pub(super) fn retain(&mut self, wanted: impl Fn(&ServiceName) -> bool) {
         let keep = |name: &ResourceName| match name {
             ResourceName::Destination(service) => wanted(service),
-            ResourceName::Inbound | ResourceName::Endpoints(_) => true,
+            ResourceName::Inbound | ResourceName::Endpoints(_) | ResourceName::Gateway(_) => true,
         };
         self.changed.retain(|changed| keep(&changed.name));
         self.removed.retain(keep);
@@ -115,7 +115,7 @@ impl Change {
     pub(super) fn destinations(&self) -> (Vec<ServiceName>, Vec<ServiceName>) {
         let service = |name: &ResourceName| match name {
             ResourceName::Destination(service) => Some(service.clone()),
-            ResourceName::Inbound | ResourceName::Endpoints(_) => None,
+            ResourceName::Inbound | ResourceName::Endpoints(_) | ResourceName::Gateway(_) => None,
         };
         let exist = self
             .changed

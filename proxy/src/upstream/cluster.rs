@@ -277,7 +277,15 @@ mod tests {
         let port = |(number, address): &(u16, SocketAddr)| {
             let addresses = [*address].into();
             let protocol = AppProtocol::Http;
-            (*number, OutsidePort { protocol, addresses })
+            let tls = None;
+            (
+                *number,
+                OutsidePort {
+                    protocol,
+                    addresses,
+                    tls,
+                },
+            )
         };
         Endpoints::Outside(ports.iter().map(port).collect::<BTreeMap<_, _>>())
     }

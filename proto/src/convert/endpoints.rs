@@ -1,0 +1,103 @@
+//! Who serves a service.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use model::endpoint::{Endpoint, EndpointSet, Endpoints, OutsidePort, outside_ip};
+use model::{FieldError, Labels};
+
+use super::destination::{protocol_from_wire, protocol_to_wire};
+use super::gateway::{backend_tls_from_wire, backend_tls_to_wire};
+use super::read::{address, by_port, items, parse, port_number};
+use crate::v1;
+
+pub(super) fn endpoints_to_wire(set: &EndpointSet) -> v1::EndpointSet {
+    let (endpoints, outside) = match &set.endpoints {
+        Endpoints::Mesh(workloads) => (workloads.iter().map(endpoint_to_wire).collect(), None),
+        Endpoints::Outside(ports) => (Vec::new(), Some(outside_to_wire(ports))),
+    };
+    v1::EndpointSet {
+        service: set.service.to_string(),
+        endpoints,
+        outside,
+    }
+}
+
+pub(super) fn endpoints_from_wire(wire: v1::EndpointSet) -> Result<EndpointSet, FieldError> {
+    let endpoints = match &wire.outside {
+        None => Endpoints::Mesh(items("endpoints", &wire.endpoints, endpoint_from_wire)?),
+        Some(outside) if wire.endpoints.is_empty() => {
+            Endpoints::Outside(outside_from_wire(outside).map_err(|error| error.within("outside"))?)
+        }
+        Some(_) => return Err(FieldError::at("outside", "stands beside workloads of the mesh")),
+    };
+    Ok(EndpointSet {
+        service: parse("service", &wire.service)?,
+        endpoints,
+    })
+}
+
+fn endpoint_to_wire(endpoint: &Arc<Endpoint>) -> v1::Endpoint {
+    v1::Endpoint {
+        workload_id: endpoint.workload.to_string(),
+        address: endpoint.address.to_string(),
+        spiffe_id: endpoint.identity.to_string(),
+        labels: endpoint
+            .labels
+            .iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+    }
+}
+
+fn endpoint_from_wire(wire: &v1::Endpoint) -> Result<Arc<Endpoint>, FieldError> {
+    let labels = wire
+        .labels
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    Ok(Arc::new(Endpoint {
+        workload: parse("workload_id", &wire.workload_id)?,
+        address: address("address", &wire.address)?,
+        identity: parse("spiffe_id", &wire.spiffe_id)?,
+        labels: Labels::new(labels).map_err(|error| error.within("labels"))?,
+    }))
+}
+
+fn outside_to_wire(ports: &BTreeMap<u16, OutsidePort>) -> v1::OutsideEndpoints {
+    let port = |(number, port): (&u16, &OutsidePort)| v1::OutsidePort {
+        port: u32::from(*number),
+        protocol: protocol_to_wire(port.protocol),
+        addresses: port.addresses.iter().map(ToString::to_string).collect(),
+        tls: port.tls.as_deref().map(backend_tls_to_wire),
+    };
+    v1::OutsideEndpoints {
+        ports: ports.iter().map(port).collect(),
+    }
+}
+
+fn outside_from_wire(wire: &v1::OutsideEndpoints) -> Result<BTreeMap<u16, OutsidePort>, FieldError> {
+    let outside = |text: &String| {
+        let address = text.parse::<SocketAddr>();
+        let address = address.map_err(|error| FieldError::new(format!("{text:?}: {error}")))?;
+        outside_ip(address.ip())?;
+        match address.port() {
+            0 => Err(FieldError::new(format!("{address} has no port"))),
+            _ => Ok(address),
+        }
+    };
+    let read = items("ports", &wire.ports, |port| {
+        let addresses = items("addresses", &port.addresses, outside)?;
+        let tls = port.tls.as_ref().map(backend_tls_from_wire).transpose();
+        Ok((
+            port_number(port.port)?,
+            OutsidePort {
+                protocol: protocol_from_wire(port.protocol)?,
+                addresses: addresses.into_iter().collect(),
+                tls: tls.map_err(|error| error.within("tls"))?.map(Arc::new),
+            },
+        ))
+    })?;
+    by_port(read)
+}
