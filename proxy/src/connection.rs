@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::doorkeeper::Permit;
-use crate::downstream::Downstream;
+use crate::downstream::{Downstream, Front};
 use crate::http::{http1, http2};
 use crate::leg::Leg;
 use crate::socket::Socket;
@@ -120,6 +120,7 @@ async fn outbound(
     let downstream = Downstream {
         worker,
         client,
+        front: Front::default(),
         direction: Direction::Outbound,
         peer: None,
         service,
@@ -214,6 +215,7 @@ fn identify(
         labels: Some(labels),
         worker,
         client,
+        front: Front::default(),
         direction: Direction::Inbound,
         peer: Some(peer),
         service: Some(service),

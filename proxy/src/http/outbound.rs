@@ -28,12 +28,7 @@ use crate::upstream::{Forwarded, Spoken};
 pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
     let Arrived { request, refused } = arrived;
     let (parts, incoming) = request.into_parts();
-    let mut record = Record::open(
-        &downstream.worker.recorder,
-        Direction::Outbound,
-        downstream.client,
-        &parts,
-    );
+    let mut record = Record::open(downstream, Direction::Outbound, &parts);
     let body = ReplaySource::new(incoming, downstream.worker.limits.replay_bytes);
     match steps(downstream, parts, &body, refused, &mut record).await {
         Ok(chosen) => respond(chosen, record),
