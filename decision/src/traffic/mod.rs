@@ -3,6 +3,7 @@
 //! In the order in which a request meets them: [`route`] chooses the rule, [`split`] its backend, [`filter`]
 //! changes the fields, [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
 //! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
+//! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
 //! [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 
 pub mod backoff;
@@ -10,11 +11,13 @@ pub mod balance;
 pub mod budget;
 pub mod deadline;
 pub mod filter;
+pub mod forwarded;
 pub mod grpc;
 pub mod hop;
 pub mod retry;
 pub mod route;
 pub mod split;
+pub mod stream;
 
 /// Gateway API's reading of a list of named entries: of those with an equal name, only the first counts.
 fn first_of_each_name<N: PartialEq, V>(entries: &[(N, V)]) -> impl Iterator<Item = &(N, V)> {
