@@ -18,6 +18,8 @@ pub(crate) struct Downstream {
     pub(crate) worker: Rc<Worker>,
     pub(crate) client: SocketAddr,
     pub(crate) front: Front,
+    /// What the client named in its handshake with a gateway, in lower case; empty where it named nothing.
+    pub(crate) sni: Option<Box<str>>,
     pub(crate) direction: Direction,
     /// Only over mTLS.
     pub(crate) peer: Option<VerifiedPeer>,
