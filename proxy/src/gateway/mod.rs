@@ -9,4 +9,6 @@ pub(crate) mod plan;
 pub(crate) mod ports;
 mod streams;
 pub(crate) mod termination;
+#[cfg(test)]
+mod tests;
 pub(crate) mod udp;
