@@ -162,7 +162,11 @@ async fn attempt(
     match sent {
         Ok(mut forwarded) => {
             let now = Instant::now();
-            picked.responded(now);
+            match answer::peer_failure(forwarded.parts.status, &forwarded.parts.headers) {
+                // The callee's sidecar answers quickly that its application does not.
+                Some(_) => picked.failed(now),
+                None => picked.responded(now),
+            }
             if !forwarded.parts.status.is_server_error() {
                 let took = now.saturating_duration_since(began);
                 plan.lane.quickest.borrow_mut().answered(now, took);

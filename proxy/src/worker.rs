@@ -135,7 +135,7 @@ impl Worker {
         }
         let whole = RetryBudget::default();
         let share = RetryBudget {
-            min_per_second: whole.min_per_second / self.shared.settings.workers.max(1) as f64,
+            min_retries: whole.min_retries / self.shared.settings.workers.max(1) as f64,
             ..whole
         };
         let new = RetryBudgetState::new(share, Instant::now());
