@@ -18,6 +18,7 @@ mod hello;
 mod http;
 pub mod identity;
 mod leg;
+mod lineage;
 mod listener;
 mod presence;
 pub mod settings;
