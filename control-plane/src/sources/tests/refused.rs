@@ -220,7 +220,7 @@ fn what_is_wrong_with_a_document_is_found_at_its_place() {
         (
             format!("{route}[{{name: edge, port: 80}}, {{name: edge, sectionName: web}}]\n"),
             vec![
-                "5:41: spec.parentRefs[1]: sectionName and port are given in all references to one parent, or in none"
+                "5:40: spec.parentRefs[1]: sectionName and port are given in all references to one parent, or in none"
                     .to_owned(),
             ],
         ),
