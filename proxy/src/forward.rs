@@ -26,7 +26,6 @@ use crate::worker::Worker;
 pub(crate) struct Plan<'s> {
     /// Whose endpoints are tried.
     pub(crate) lane: &'s Lane,
-    /// Of the service that was called.
     pub(crate) budget: &'s RefCell<RetryBudgetState>,
     pub(crate) retry: Option<&'s RetryPolicy>,
     pub(crate) deadline: &'s Deadline,
@@ -174,7 +173,7 @@ async fn attempt(
             if let Some(bytes) = forwarded.answer.exact() {
                 plan.lane.cluster.answered(bytes);
             }
-            if matches!(picked.member.place, Place::Outside(_)) {
+            if matches!(picked.member.place, Place::Outside { .. }) {
                 answer::disown(&mut forwarded.parts.headers);
             }
             Ok(forwarded)

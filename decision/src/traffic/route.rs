@@ -22,8 +22,10 @@ use model::route::{PathMatch, RequestMatch};
 
 use super::first_of_each_name;
 
+mod hosts;
 mod table;
 
+pub use hosts::{HostRoutes, HostTable};
 pub use table::RouteTable;
 
 /// What rules look at in a request.
