@@ -9,6 +9,7 @@ mod check;
 mod core_v1;
 mod diagnostic;
 mod endpoint_slice;
+mod files;
 mod folder;
 mod gateway;
 mod grant;
@@ -40,6 +41,7 @@ pub use backend_tls::{BackendTlsPolicy, PolicyTarget, Trusts};
 pub use build::{MAX_DEPTH, MAX_EXPANDED_BYTES, MAX_NODES};
 pub use core_v1::{ConfigMap, Namespace, Secret};
 pub use diagnostic::Diagnostic;
+pub use files::{FileDocument, parse_files};
 pub use folder::{DEBOUNCE, MAX_FILES, MAX_FOLDER_BYTES, WatchError, Watcher, read_folder};
 pub use gateway::{
     Address, CONTROLLER_NAME, DEFAULT_CLASS, Frontend, GatewayClass, GatewayObject, Validation,

@@ -9,7 +9,7 @@ use super::MeshState;
 use super::attach::{Judged, Objection};
 use super::backend_tls::policy_for;
 use super::grant::{Referent, may_refer};
-use crate::sources::{BackendRef, BackendTarget, Kind, RouteObject, StreamRoute};
+use crate::sources::{BackendRef, BackendTarget, Kind, Object, ObjectKey, RouteObject, StreamRoute};
 
 /// Whose traffic it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +111,19 @@ pub(super) fn resolve<'t>(
         return Err(unsupported(format!("{target} is opaque TCP by its appProtocol")));
     }
     Ok(target)
+}
+
+/// Why a backend of a route's rule does not resolve for calls within the mesh, in the words of the route's condition;
+/// `None` where it does, or where there is none at these places.
+pub fn unresolved(state: &MeshState, route: &ObjectKey, rule: usize, backend: usize) -> Option<String> {
+    let (judged, backends) = match &state.objects.get(route)?.object {
+        Object::Route(route) => (route.judged(), &route.rules.get(rule)?.backends),
+        Object::StreamRoute(route) => (route.judged(), route.rules.get(rule)?),
+        _ => return None,
+    };
+    let target = &backends.get(backend)?.target;
+    let objection = resolve(state, judged, Traffic::Mesh, target).err()?;
+    Some(objection.message)
 }
 
 /// The route's rules with their names.

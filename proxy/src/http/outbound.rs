@@ -8,18 +8,19 @@ use decision::message::fields;
 use decision::traffic::deadline::Deadline;
 use decision::traffic::hop::HopVersion;
 use decision::traffic::route::RequestView;
-use decision::traffic::{filter, grpc, split};
+use decision::traffic::{filter, split};
 use http::request::Parts;
 use http::{Response, StatusCode, Version};
 use model::route::Rule;
 
 use super::answer;
 use super::body::ResponseBody;
-use super::head::Head;
+use super::head::{self, Head};
 use super::replay::ReplaySource;
 use crate::destinations::{Found, Lane};
 use crate::downstream::{Arrived, Downstream};
 use crate::forward::{self, Plan};
+use crate::lineage;
 use crate::stats::Direction;
 use crate::telemetry::Record;
 use crate::upstream::{Forwarded, Spoken};
@@ -28,12 +29,7 @@ use crate::upstream::{Forwarded, Spoken};
 pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
     let Arrived { request, refused } = arrived;
     let (parts, incoming) = request.into_parts();
-    let mut record = Record::open(
-        &downstream.worker.recorder,
-        Direction::Outbound,
-        downstream.client,
-        &parts,
-    );
+    let mut record = Record::open(downstream, Direction::Outbound, &parts);
     let body = ReplaySource::new(incoming, downstream.worker.limits.replay_bytes);
     match steps(downstream, parts, &body, refused, &mut record).await {
         Ok(chosen) => respond(chosen, record),
@@ -62,18 +58,28 @@ async fn steps(
 
     // 1. One unambiguous message, and whom it is for.
     let head = Head::judge(&parts, &worker.limits.message)?;
-    let (local, authority) = (downstream.service.as_ref(), head.authority(&parts));
-    let Found { known, authority } = worker.destinations.find(worker, local, authority).await?;
+    let written = head.authority(&parts);
+    let Found { known, authority } = match downstream.front.port {
+        None => {
+            let local = downstream.service.as_ref();
+            worker.destinations.find(worker, local, written).await?
+        }
+        Some(port) => {
+            let sni = downstream.sni.as_deref();
+            worker.destinations.at_gateway(worker, port, sni, written)?
+        }
+    };
     record.generation = known.snapshot.generation;
     record.labels = Some(known.labels.clone());
 
     // 2. The rule, and of its backends one.
-    let rule = known.rule(&RequestView {
+    let view = RequestView {
         method: &parts.method,
         path: parts.uri.path(),
         query: parts.uri.query(),
         headers: &parts.headers,
-    })?;
+    };
+    let rule = known.rule(written, &view)?;
     let backend = choose_backend(rule, || worker.split_dice())?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
@@ -92,21 +98,24 @@ async fn steps(
         },
     };
     let timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
-    let grpc_timeout = if record.is_grpc() {
-        grpc::timeout(&parts.headers)
-    } else {
-        None
-    };
-    let deadline = Deadline::new(record.started(), &timeouts, grpc_timeout);
+    let above = worker.inherited(&parts.headers);
+    let said = lineage::deadline(&parts.headers, record);
+    let inherited = above.and_then(|(_, inherited)| inherited.deadline);
+    let until = [said, inherited].into_iter().flatten().min();
+    let deadline = Deadline::new(record.started(), &timeouts, until);
     let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
+    if downstream.front.port.is_some() {
+        head::tell_of_client(&mut upstream, downstream);
+    }
     filter::on_request(&lane.filters, &mut upstream.headers);
 
     // 4. Attempts, until one is delivered.
     let plan = Plan {
         lane: &lane,
-        budget: &known.budget,
+        budget: &lane.budget,
         retry: rule.and_then(|rule| rule.retry.as_ref()),
         deadline: &deadline,
+        above,
         spoken,
     };
     let forwarded = forward::forward(worker, &plan, upstream, body, record).await?;
