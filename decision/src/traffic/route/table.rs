@@ -138,6 +138,14 @@ impl RouteTable {
         self.candidates.get(best).map(|candidate| candidate.rule)
     }
 
+    /// Where each match stands, that of the highest precedence first: the place of its rule, and its own among the
+    /// rule's matches.
+    pub(super) fn by_precedence(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.candidates
+            .iter()
+            .map(|candidate| (candidate.rule, candidate.at))
+    }
+
     /// Files a match where every request that can fit it will meet it.
     fn file(&mut self, rank: Rank, wanted: &PathMatch, literals: Option<&Literals>) {
         match wanted {
