@@ -7,10 +7,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use decision::Reason;
 use decision::message::host;
 use decision::traffic::budget::RetryBudgetState;
+use decision::traffic::quickest::Quickest;
 use decision::traffic::route::{RequestView, RouteTable};
 use http::uri::Authority;
 use model::endpoint::OutsidePort;
@@ -63,6 +65,8 @@ pub(crate) struct Lane {
     /// What the rule wants changed, and behind it what the backend does.
     pub(crate) filters: Vec<Filter>,
     pub(crate) labels: Rc<Labels>,
+    /// Of its answers.
+    pub(crate) quickest: RefCell<Quickest>,
 }
 
 impl Lane {
@@ -229,6 +233,7 @@ impl Known {
                 .recorder
                 .labels(Direction::Outbound, Some(&self.target), Some(&target), route),
             backend: target,
+            quickest: RefCell::new(Quickest::new(Instant::now())),
         });
         self.lanes.borrow_mut().insert(at, lane.clone());
         Ok(lane)

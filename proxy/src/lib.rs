@@ -16,6 +16,7 @@ mod forward;
 mod http;
 pub mod identity;
 mod leg;
+mod lineage;
 mod listener;
 mod presence;
 pub mod settings;

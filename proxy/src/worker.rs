@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use certs::IdentityCell;
 use decision::traffic::budget::RetryBudgetState;
+use decision::traffic::lineage::Lineages;
 use decision::traffic::split::EvenDice;
 use model::resilience::RetryBudget;
 use model::{MeshDomain, ServicePort, Snapshot};
@@ -54,6 +55,8 @@ pub(crate) struct Worker {
     apps: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
     budgets: RefCell<HashMap<ServicePort, Rc<RefCell<RetryBudgetState>>>>,
     pub(crate) destinations: Destinations,
+    /// The requests that the application is answering.
+    pub(crate) lineages: Rc<RefCell<Lineages>>,
     dice: RefCell<SmallRng>,
     split_dice: RefCell<EvenDice>,
     /// Connections and tunnels; a stopping worker waits for them.
@@ -77,6 +80,7 @@ impl Worker {
             apps: RefCell::default(),
             budgets: RefCell::default(),
             destinations: Destinations::default(),
+            lineages: Rc::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             split_dice: RefCell::new(EvenDice::new(rand::random())),
             tasks: TaskTracker::new(),
@@ -123,13 +127,18 @@ impl Worker {
         self.apps.borrow_mut().entry(address).or_insert_with(new).clone()
     }
 
-    /// The retry budget of a destination.
+    /// This worker's share of a destination's retry budget.
     pub(crate) fn budget(&self, destination: &ServicePort) -> Rc<RefCell<RetryBudgetState>> {
         let mut budgets = self.budgets.borrow_mut();
         if let Some(budget) = budgets.get(destination) {
             return budget.clone();
         }
-        let new = RetryBudgetState::new(RetryBudget::default(), Instant::now());
+        let whole = RetryBudget::default();
+        let share = RetryBudget {
+            min_per_second: whole.min_per_second / self.shared.settings.workers.max(1) as f64,
+            ..whole
+        };
+        let new = RetryBudgetState::new(share, Instant::now());
         let budget = Rc::new(RefCell::new(new));
         budgets.insert(destination.clone(), budget.clone());
         budget

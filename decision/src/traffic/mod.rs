@@ -3,7 +3,8 @@
 //! In the order in which a request meets them: [`route`] chooses the rule, [`split`] its backend, [`filter`]
 //! changes the fields, [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
 //! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
-//! [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
+//! [`hop`] says which version of HTTP takes it there, [`lineage`] what it inherits from the request that it is made for,
+//! [`quickest`] what time an attempt needs at least, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 
 pub mod backoff;
 pub mod balance;
@@ -12,6 +13,8 @@ pub mod deadline;
 pub mod filter;
 pub mod grpc;
 pub mod hop;
+pub mod lineage;
+pub mod quickest;
 pub mod retry;
 pub mod route;
 pub mod split;

@@ -8,7 +8,7 @@ use decision::message::fields;
 use decision::traffic::deadline::Deadline;
 use decision::traffic::hop::HopVersion;
 use decision::traffic::route::RequestView;
-use decision::traffic::{filter, grpc, split};
+use decision::traffic::{filter, split};
 use http::request::Parts;
 use http::{Response, StatusCode, Version};
 use model::route::Rule;
@@ -20,6 +20,7 @@ use super::replay::ReplaySource;
 use crate::destinations::{Found, Lane};
 use crate::downstream::{Arrived, Downstream};
 use crate::forward::{self, Plan};
+use crate::lineage;
 use crate::stats::Direction;
 use crate::telemetry::Record;
 use crate::upstream::{Forwarded, Spoken};
@@ -92,12 +93,11 @@ async fn steps(
         },
     };
     let timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
-    let grpc_timeout = if record.is_grpc() {
-        grpc::timeout(&parts.headers)
-    } else {
-        None
-    };
-    let deadline = Deadline::new(record.started(), &timeouts, grpc_timeout);
+    let above = worker.inherited(&parts.headers);
+    let said = lineage::deadline(&parts.headers, record);
+    let inherited = above.and_then(|(_, inherited)| inherited.deadline);
+    let until = [said, inherited].into_iter().flatten().min();
+    let deadline = Deadline::new(record.started(), &timeouts, until);
     let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
     filter::on_request(&lane.filters, &mut upstream.headers);
 
@@ -107,6 +107,7 @@ async fn steps(
         budget: &known.budget,
         retry: rule.and_then(|rule| rule.retry.as_ref()),
         deadline: &deadline,
+        above,
         spoken,
     };
     let forwarded = forward::forward(worker, &plan, upstream, body, record).await?;

@@ -17,6 +17,7 @@ use model::{Generation, ServicePort, SpiffeId};
 use opentelemetry_sdk::trace::SdkTracer;
 
 use super::spans::{AttemptSpan, RequestSpan};
+use crate::lineage::Answering;
 use crate::stats::{Cells, Direction, Registry, Series};
 use crate::upstream::Place;
 
@@ -57,6 +58,8 @@ pub(crate) struct Record {
     pub(crate) labels: Option<Rc<Labels>>,
     pub(crate) generation: Generation,
     pub(crate) peer: Option<SpiffeId>,
+    /// Of a request that the application answers, where it belongs to a trace.
+    pub(crate) answering: Option<Answering>,
     is_grpc: bool,
     attempts: u8,
     status: Option<StatusCode>,
@@ -165,6 +168,7 @@ impl Record {
             labels: None,
             generation: Generation::default(),
             peer: None,
+            answering: None,
             is_grpc,
             attempts: 0,
             status: None,
@@ -173,6 +177,11 @@ impl Record {
             response_bytes: 0,
             ended: false,
         }
+    }
+
+    /// Whether a call that was made for this request failed for good.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.answering.as_ref().is_some_and(Answering::gave_up)
     }
 
     pub(crate) fn is_grpc(&self) -> bool {

@@ -216,6 +216,10 @@ impl fmt::Display for Place {
 }
 
 impl Picked {
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The response's head has arrived.
     pub(crate) fn responded(&self, now: Instant) {
         self.answered.set(true);
