@@ -124,7 +124,7 @@ fn services(before: &MeshState, after: &MeshState) -> BTreeSet<ServiceName> {
     let stored = before.objects.values().chain(after.objects.values());
     let names = stored.filter_map(|stored| match &stored.object {
         Object::Service(service) => Some(service.name.clone()),
-        Object::EndpointSlice(_) | Object::Route(_) => None,
+        _ => None,
     });
     names.collect()
 }

@@ -286,20 +286,28 @@ fn chosen(rule: &Rule) -> Chosen {
 
 fn on_request(filters: &[Filter], before: &HeaderMap) -> HeaderChange {
     let mut after = before.clone();
-    filter::on_request(filters, &mut after);
+    for filter in filters {
+        if let Filter::RequestHeaders(modifier) = filter {
+            filter::apply(modifier, &mut after);
+        }
+    }
     change(before, &after)
 }
 
 /// The response is not known: what it would be given, and what it would lose if it had it.
 fn on_response(filters: &[Filter]) -> HeaderChange {
     let mut after = HeaderMap::new();
-    filter::on_response(filters, &mut after);
+    let modifiers = || {
+        filters.iter().filter_map(|filter| match filter {
+            Filter::ResponseHeaders(modifier) => Some(modifier),
+            _ => None,
+        })
+    };
+    modifiers().for_each(|modifier| filter::apply(modifier, &mut after));
     let mut change = change(&HeaderMap::new(), &after);
-    for filter in filters {
-        if let Filter::ResponseHeaders(modifier) = filter {
-            let gone = modifier.remove.iter().filter(|name| !after.contains_key(*name));
-            change.removed.extend(gone.map(ToString::to_string));
-        }
+    for modifier in modifiers() {
+        let gone = modifier.remove.iter().filter(|name| !after.contains_key(*name));
+        change.removed.extend(gone.map(ToString::to_string));
     }
     change
 }
