@@ -57,9 +57,14 @@ struct Candidate {
 impl RouteTable {
     /// Makes the index; linear in the rules but for the sorting of their matches.
     pub fn compile(rules: &[Rule]) -> Self {
-        let mut matches: Vec<_> = rules
-            .iter()
-            .enumerate()
+        Self::of(rules, 0..rules.len())
+    }
+
+    /// As [`RouteTable::compile`], of the rules at these places only, which are ascending. Places stay those in `rules`.
+    pub fn of(rules: &[Rule], places: impl IntoIterator<Item = usize>) -> Self {
+        let mut matches: Vec<_> = places
+            .into_iter()
+            .filter_map(|place| Some((place, rules.get(place)?)))
             .flat_map(|(rule, Rule { matches, .. })| {
                 let placed = move |(at, wanted)| (Summary::of(wanted), rule, at, wanted);
                 matches.iter().enumerate().map(placed)
