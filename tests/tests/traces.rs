@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tests::chain::calling;
 use tests::client::{Http, nothing, request};
 use tests::otlp::{Receiver, Span};
-use tests::{App, Mesh, Sidecar, text, yaml};
+use tests::{App, Mesh, Sidecar, yaml};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
