@@ -61,9 +61,12 @@ impl Apply {
     }
 }
 
-/// `HTTPRoute/default/checkout`.
+/// `HTTPRoute/default/checkout`, or `GatewayClass/weft` where the kind has no namespaces.
 pub(crate) fn path_of(name: &ObjectName) -> String {
-    format!("{}/{}/{}", name.kind, name.namespace, name.name)
+    match name.namespace.as_str() {
+        "" => format!("{}/{}", name.kind, name.name),
+        namespace => format!("{}/{namespace}/{}", name.kind, name.name),
+    }
 }
 
 fn word(change: Change) -> &'static str {

@@ -100,7 +100,7 @@ impl Operator for OperatorService {
         let answer = self.mesh.read_written(|state, records| {
             let chosen = records.iter().filter(|(key, _)| {
                 fits(&wanted.kind, key.kind.as_str())
-                    && fits(&wanted.namespace, key.namespace.as_str())
+                    && (!key.kind.is_namespaced() || fits(&wanted.namespace, key.namespace.as_str()))
                     && fits(&wanted.name, key.name.as_str())
             });
             let objects = chosen.map(|(key, record)| {

@@ -97,8 +97,8 @@ pub(super) struct Called {
 
 impl Called {
     /// As workloads of the namespace `from` have it; `None` where there is no such service.
-    pub(super) fn new(state: &MeshState, _from: &Label, service: &ServiceName) -> Option<Self> {
-        let destination = view::destination(state, service)?;
+    pub(super) fn new(state: &MeshState, from: &Label, service: &ServiceName) -> Option<Self> {
+        let destination = view::destination_for(state, service, from)?;
         let ports = destination.ports.iter();
         let tables = ports
             .map(|(number, port)| (*number, RouteTable::compile(&port.rules)))
