@@ -35,8 +35,8 @@ pub(crate) struct Scale {
     many: Plain,
 }
 
-/// What came of the two rows of a table.
-type Rows<E> = [(&'static str, Result<Sample, E>); 2];
+/// What came of the rows of a table.
+type Rows<E, const N: usize> = [(&'static str, Result<Sample, E>); N];
 
 impl Scale {
     pub(crate) fn start(weft: &Weft, setting: &Setting) -> Result<Self, ContenderError> {
@@ -47,7 +47,7 @@ impl Scale {
     }
 
     /// Rows of the table.
-    pub(crate) fn measure(&self, bench: &Bench<'_>) -> Rows<MeasureError> {
+    pub(crate) fn measure(&self, bench: &Bench<'_>) -> Rows<MeasureError, 2> {
         [
             ("weft, 1 route and service", bench.plain(Case::Scale, &self.one)),
             ("1,000 routes and services", bench.plain(Case::Scale, &self.many)),
@@ -165,7 +165,7 @@ pub(crate) fn churn(
     weft: &Weft,
     setting: &Setting,
     bench: &Bench<'_>,
-) -> Result<[(&'static str, Result<Sample, ContenderError>); 3], ContenderError> {
+) -> Result<Rows<ContenderError, 3>, ContenderError> {
     let pair = weft.pair(setting)?;
     let measure = || {
         bench
