@@ -17,6 +17,7 @@ mod service;
 mod split;
 #[cfg(test)]
 mod tests;
+mod traffic_policy;
 mod tree;
 mod typed;
 
@@ -31,8 +32,8 @@ pub use build::{MAX_DEPTH, MAX_EXPANDED_BYTES, MAX_NODES};
 pub use diagnostic::Diagnostic;
 pub use folder::{DEBOUNCE, MAX_FILES, MAX_FOLDER_BYTES, WatchError, Watcher, read_folder};
 pub use object::{
-    BackendRef, DEFAULT_NAMESPACE, EndpointSlice, Kind, Object, ObjectKey, ParentRef, RouteObject, RouteRule,
-    SliceEndpoint, SlicePort,
+    BackendRef, DEFAULT_NAMESPACE, EndpointSlice, Kind, Object, ObjectKey, ParentRef, PolicyTarget, RouteObject,
+    RouteRule, SliceEndpoint, SlicePort, TrafficPolicyObject,
 };
 
 /// Largest text of one file, in bytes.
@@ -149,6 +150,10 @@ fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
         Kind::GrpcRoute => {
             let route = typed::read(root, faults)?;
             check::all(root, faults, |at| grpc_route::route(at, route)).map(Object::Route)
+        }
+        Kind::BackendTrafficPolicy => {
+            let policy = typed::read(root, faults)?;
+            check::all(root, faults, |at| traffic_policy::policy(at, policy)).map(Object::TrafficPolicy)
         }
     }
 }

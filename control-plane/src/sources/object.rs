@@ -3,12 +3,13 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use model::filter::Filter;
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::RequestMatch;
 use model::service::{AppProtocol, Service};
-use model::{FieldError, Label, ServiceName, ServicePort};
+use model::{FieldError, Label, ServiceName, ServicePort, TrafficPolicy};
 
 /// The namespace of an object that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -20,14 +21,16 @@ pub enum Kind {
     GrpcRoute,
     Service,
     EndpointSlice,
+    BackendTrafficPolicy,
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::HttpRoute,
         Self::GrpcRoute,
         Self::Service,
         Self::EndpointSlice,
+        Self::BackendTrafficPolicy,
     ];
 
     /// The kind as YAML writes it.
@@ -37,6 +40,7 @@ impl Kind {
             Self::GrpcRoute => "GRPCRoute",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
+            Self::BackendTrafficPolicy => "BackendTrafficPolicy",
         }
     }
 
@@ -46,6 +50,7 @@ impl Kind {
             Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io/v1",
             Self::Service => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::BackendTrafficPolicy => "weft.dev/v1alpha1",
         }
     }
 }
@@ -107,6 +112,7 @@ pub enum Object {
     Service(Service),
     EndpointSlice(EndpointSlice),
     Route(RouteObject),
+    TrafficPolicy(TrafficPolicyObject),
 }
 
 impl Object {
@@ -119,6 +125,7 @@ impl Object {
             },
             Self::EndpointSlice(slice) => slice.key.clone(),
             Self::Route(route) => route.key.clone(),
+            Self::TrafficPolicy(policy) => policy.key.clone(),
         }
     }
 }
@@ -191,4 +198,23 @@ pub struct BackendRef {
     /// 0–1,000,000; 1 where it is not written.
     pub weight: u32,
     pub filters: Vec<Filter>,
+}
+
+/// A BackendTrafficPolicy: what it says, and of what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrafficPolicyObject {
+    pub key: ObjectKey,
+    /// In the policy's own namespace; never empty, each once.
+    pub targets: Vec<PolicyTarget>,
+    pub policy: Arc<TrafficPolicy>,
+}
+
+/// One `targetRefs` entry, not yet checked for existence.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PolicyTarget {
+    /// Service, HTTPRoute or GRPCRoute.
+    pub kind: Kind,
+    pub name: Label,
+    /// `sectionName`: a port of the Service by its name. Always `None` for a route.
+    pub section: Option<String>,
 }

@@ -1,8 +1,8 @@
 //! What an object's owner is told about it: Gateway API's status conditions.
 
-use super::MeshState;
 use super::attach::{Objection, attached_ports, resolve};
 use super::outside::{matched, used};
+use super::{MeshState, traffic_policy};
 use crate::sources::{EndpointSlice, Object, ObjectKey, RouteObject};
 
 /// One status condition (Kubernetes `metav1.Condition`).
@@ -19,11 +19,15 @@ pub struct Condition {
 
 /// The conditions of an object. A route has one of each type for all its parents together: true only if it is
 /// true for each of them. An EndpointSlice is accepted where its Service uses slices, and resolved where each of its
-/// ports is one of the Service's. Services, and objects that do not exist, have none.
+/// ports is one of the Service's. A BackendTrafficPolicy is accepted where it counts for each of its targets. Services, and objects that do not exist, have none.
 pub fn conditions(state: &MeshState, key: &ObjectKey) -> Vec<Condition> {
     match state.objects.get(key).map(|stored| &stored.object) {
         Some(Object::Route(route)) => vec![accepted(state, route), resolved(state, route)],
         Some(Object::EndpointSlice(slice)) => of_slice(state, slice),
+        Some(Object::TrafficPolicy(policy)) => {
+            let objections = traffic_policy::objections(state, policy);
+            vec![condition("Accepted", "Accepted", objections)]
+        }
         Some(Object::Service(_)) | None => Vec::new(),
     }
 }

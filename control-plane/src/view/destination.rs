@@ -6,8 +6,8 @@ use model::route::{Backend, Rule};
 use model::service::{Destination, DestinationPort};
 use model::{Label, ServiceName};
 
-use super::MeshState;
 use super::attach::{attached_ports, resolve};
+use super::{MeshState, traffic_policy};
 use crate::sources::{BackendRef, Kind, RouteObject};
 
 /// The Service as its callers see it; `None` where it does not exist.
@@ -66,6 +66,7 @@ fn attach(
 }
 
 fn rules(state: &MeshState, route: &RouteObject) -> Vec<Rule> {
+    let policy = traffic_policy::of_route(state, &route.key);
     let numbered = route.rules.iter().enumerate();
     numbered
         .map(|(index, rule)| Rule {
@@ -79,6 +80,7 @@ fn rules(state: &MeshState, route: &RouteObject) -> Vec<Rule> {
                 .collect(),
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
+            policy: policy.clone(),
         })
         .collect()
 }

@@ -4,6 +4,7 @@ mod attach;
 mod condition;
 mod destination;
 mod outside;
+mod traffic_policy;
 mod workload;
 
 #[cfg(test)]
@@ -57,7 +58,7 @@ impl MeshState {
         self.objects_in(Kind::Service, namespace)
             .filter_map(|stored| match &stored.object {
                 Object::Service(service) => Some(service),
-                Object::EndpointSlice(_) | Object::Route(_) => None,
+                _ => None,
             })
     }
 
@@ -66,7 +67,7 @@ impl MeshState {
         self.objects_in(Kind::EndpointSlice, namespace)
             .filter_map(|stored| match &stored.object {
                 Object::EndpointSlice(slice) => Some(slice),
-                Object::Service(_) | Object::Route(_) => None,
+                _ => None,
             })
     }
 
@@ -76,7 +77,7 @@ impl MeshState {
             .objects_in(kind, namespace)
             .filter_map(|stored| match &stored.object {
                 Object::Route(route) => Some((stored.created, route)),
-                Object::Service(_) | Object::EndpointSlice(_) => None,
+                _ => None,
             })
             .collect();
         aged.sort_by(|(one, a), (other, b)| one.cmp(other).then_with(|| a.key.cmp(&b.key)));

@@ -261,7 +261,8 @@ mod tests {
 
     fn set(endpoints: Endpoints) -> Arc<EndpointSet> {
         let service = "shop/pay".parse().unwrap();
-        Arc::new(EndpointSet { service, endpoints })
+        let policies = BTreeMap::new();
+        Arc::new(EndpointSet { service, endpoints, policies })
     }
 
     fn workload(address: SocketAddr) -> Endpoints {
