@@ -54,17 +54,19 @@ pub enum Algorithm {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsistentHash {
     pub key: HashKey,
-    /// Places of the table or the ring; more are more even. A prime for Maglev.
+    /// For Maglev the places of the table, a prime; for a ring those of each endpoint. More are more even.
     pub table_size: u32,
 }
 
 impl ConsistentHash {
     /// As Envoy's.
     pub const DEFAULT_MAGLEV_SIZE: u32 = 65_537;
-    /// Envoy's least is 1,024; with more a share of 1/n is kept within a few percent.
-    pub const DEFAULT_RING_SIZE: u32 = 16_384;
+    /// With so many an endpoint has its share of the keys within some 10 %. Each is 8 bytes.
+    pub const DEFAULT_RING_SIZE: u32 = 1024;
     /// Largest table that is accepted; Envoy takes up to 5,000,011, which is 10 MB per Service and worker here.
     pub const MAX_TABLE_SIZE: u32 = 1_000_003;
+    /// Most places of one endpoint on a ring.
+    pub const MAX_RING_SIZE: u32 = 4096;
 }
 
 /// What of a request is hashed. A request without it goes to any endpoint.
@@ -366,7 +368,9 @@ impl LoadBalancer {
         match &self.algorithm {
             Algorithm::Maglev(hash) => hash.check(true),
             Algorithm::RingHash(hash) => hash.check(false),
-            Algorithm::PeakEwma | Algorithm::LeastRequest | Algorithm::RoundRobin | Algorithm::Random => Ok(()),
+            Algorithm::PeakEwma | Algorithm::LeastRequest | Algorithm::RoundRobin | Algorithm::Random => {
+                Ok(())
+            }
         }
         .map_err(within("consistentHash"))
     }
@@ -375,8 +379,13 @@ impl LoadBalancer {
 impl ConsistentHash {
     fn check(&self, prime: bool) -> Result<(), FieldError> {
         let size = self.table_size;
-        if !(2..=Self::MAX_TABLE_SIZE).contains(&size) {
-            let why = format!("{size} is not 2-{}", Self::MAX_TABLE_SIZE);
+        let most = if prime {
+            Self::MAX_TABLE_SIZE
+        } else {
+            Self::MAX_RING_SIZE
+        };
+        if !(2..=most).contains(&size) {
+            let why = format!("{size} is not 2-{most}");
             return Err(FieldError::at("tableSize", why));
         }
         if prime && !is_prime(size) {
@@ -384,9 +393,7 @@ impl ConsistentHash {
         }
         match &self.key {
             HashKey::SourceIp => Ok(()),
-            HashKey::Headers(names) if names.is_empty() => {
-                Err(FieldError::at("headers", "names no header"))
-            }
+            HashKey::Headers(names) if names.is_empty() => Err(FieldError::at("headers", "names no header")),
             HashKey::Headers(names) => at_most("headers", names.len(), TrafficPolicy::MAX_LIST),
             HashKey::Cookie(cookie) => cookie.check().map_err(within("cookie")),
         }
@@ -397,17 +404,27 @@ impl HashCookie {
     fn check(&self) -> Result<(), FieldError> {
         // RFC 6265 section 4.1.1: a name is a token.
         if !is_token(&self.name) {
-            return Err(FieldError::at("name", format!("{:?} is not a cookie's name", self.name)));
+            return Err(FieldError::at(
+                "name",
+                format!("{:?} is not a cookie's name", self.name),
+            ));
         }
         if let Some(ttl) = self.ttl {
             // A cookie may outlive a day by far.
-            at_most("ttl", usize::try_from(ttl.as_secs()).unwrap_or(usize::MAX), 400 * 24 * 3600)?;
+            at_most(
+                "ttl",
+                usize::try_from(ttl.as_secs()).unwrap_or(usize::MAX),
+                400 * 24 * 3600,
+            )?;
         }
         at_most("attributes", self.attributes.len(), TrafficPolicy::MAX_LIST)?;
         for (name, value) in &self.attributes {
             let plain = |c: char| (' '..='~').contains(&c) && c != ';';
             if !is_token(name) || !value.chars().all(plain) {
-                return Err(FieldError::at("attributes", format!("{name:?} is not an attribute")));
+                return Err(FieldError::at(
+                    "attributes",
+                    format!("{name:?} is not an attribute"),
+                ));
             }
         }
         Ok(())
@@ -417,7 +434,11 @@ impl HashCookie {
 impl OutlierDetection {
     fn check(&self) -> Result<(), FieldError> {
         time("interval", self.interval, TrafficPolicy::MIN_INTERVAL)?;
-        time("baseEjectionTime", self.base_ejection, TrafficPolicy::MIN_INTERVAL)?;
+        time(
+            "baseEjectionTime",
+            self.base_ejection,
+            TrafficPolicy::MIN_INTERVAL,
+        )?;
         time("maxEjectionTime", self.max_ejection, TrafficPolicy::MIN_INTERVAL)?;
         percentage("maxEjectionPercent", self.max_ejection_percent)?;
         match self.failure_percentage {
@@ -465,11 +486,17 @@ fn http_check(hostname: Option<&str>, path: &str, expected: &[u16]) -> Result<()
     if let Some(hostname) = hostname
         && (hostname.parse::<http::uri::Authority>().is_err() || hostname.len() > 253)
     {
-        return Err(FieldError::at("hostname", format!("{hostname:?} is not a host name")));
+        return Err(FieldError::at(
+            "hostname",
+            format!("{hostname:?} is not a host name"),
+        ));
     }
     let is_status = |code: &u16| (100..=599).contains(code);
     match expected.iter().find(|code| !is_status(code)) {
-        Some(code) => Err(FieldError::at("expectedStatuses", format!("{code} is not a status of 100-599"))),
+        Some(code) => Err(FieldError::at(
+            "expectedStatuses",
+            format!("{code} is not a status of 100-599"),
+        )),
         None if expected.is_empty() => Err(FieldError::at("expectedStatuses", "is empty")),
         None => Ok(()),
     }
@@ -501,7 +528,11 @@ impl ConnectionPolicy {
             if let Some(value) = value {
                 // Linux counts them in 15 bits.
                 let least = time(field, value, second).and_then(|()| {
-                    at_most(field, usize::try_from(value.as_secs()).unwrap_or(usize::MAX), 32_767)
+                    at_most(
+                        field,
+                        usize::try_from(value.as_secs()).unwrap_or(usize::MAX),
+                        32_767,
+                    )
                 });
                 least.map_err(within("tcpKeepalive"))?;
             }
@@ -536,7 +567,10 @@ fn within(field: &'static str) -> impl Fn(FieldError) -> FieldError {
 
 fn time(field: &str, value: Duration, least: Duration) -> Result<(), FieldError> {
     if value < least {
-        return Err(FieldError::at(field, format!("is under {} ms", least.as_millis())));
+        return Err(FieldError::at(
+            field,
+            format!("is under {} ms", least.as_millis()),
+        ));
     }
     if value > TrafficPolicy::MAX_TIME {
         return Err(FieldError::at(field, "is over 24h"));
@@ -597,7 +631,10 @@ mod tests {
             }
         };
         assert!(hash(65_537).checked().is_ok());
-        assert_eq!(refusal(hash(65_536)), "loadBalancer.consistentHash.tableSize: 65536 is not a prime");
+        assert_eq!(
+            refusal(hash(65_536)),
+            "loadBalancer.consistentHash.tableSize: 65536 is not a prime"
+        );
         let outlier = OutlierDetection {
             max_ejection_percent: 101,
             ..OutlierDetection::default()
@@ -606,7 +643,10 @@ mod tests {
             outlier: Some(outlier),
             ..TrafficPolicy::default()
         };
-        assert_eq!(refusal(policy), "outlierDetection.maxEjectionPercent: 101 is not 0-100");
+        assert_eq!(
+            refusal(policy),
+            "outlierDetection.maxEjectionPercent: 101 is not 0-100"
+        );
         let keepalive = TcpKeepalive {
             probes: Some(0),
             ..TcpKeepalive::default()

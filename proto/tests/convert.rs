@@ -346,8 +346,13 @@ fn resource() -> impl Strategy<Value = Resource> {
         vec(endpoint, 0..4).prop_map(Endpoints::Mesh),
         btree_map(1u16.., outside, 0..3).prop_map(Endpoints::Outside),
     ];
-    let endpoints = (service(), reached)
-        .prop_map(|(service, endpoints)| Resource::Endpoints(EndpointSet { service, endpoints, policies: BTreeMap::new() }));
+    let endpoints = (service(), reached).prop_map(|(service, endpoints)| {
+        Resource::Endpoints(EndpointSet {
+            service,
+            endpoints,
+            policies: BTreeMap::new(),
+        })
+    });
     prop_oneof![inbound, destination, endpoints]
 }
 

@@ -32,8 +32,8 @@ pub use build::{MAX_DEPTH, MAX_EXPANDED_BYTES, MAX_NODES};
 pub use diagnostic::Diagnostic;
 pub use folder::{DEBOUNCE, MAX_FILES, MAX_FOLDER_BYTES, WatchError, Watcher, read_folder};
 pub use object::{
-    BackendRef, DEFAULT_NAMESPACE, EndpointSlice, Kind, Object, ObjectKey, ParentRef, PolicyTarget, RouteObject,
-    RouteRule, SliceEndpoint, SlicePort, TrafficPolicyObject,
+    BackendRef, DEFAULT_NAMESPACE, EndpointSlice, Kind, Object, ObjectKey, ParentRef, PolicyTarget,
+    RouteObject, RouteRule, SliceEndpoint, SlicePort, TrafficPolicyObject,
 };
 
 /// Largest text of one file, in bytes.

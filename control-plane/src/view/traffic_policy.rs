@@ -96,7 +96,10 @@ fn said(target: &PolicyTarget) -> String {
     }
 }
 
-fn winner<'a>(policies: &[&'a TrafficPolicyObject], target: &PolicyTarget) -> Option<&'a TrafficPolicyObject> {
+fn winner<'a>(
+    policies: &[&'a TrafficPolicyObject],
+    target: &PolicyTarget,
+) -> Option<&'a TrafficPolicyObject> {
     let mut naming = policies.iter().filter(|policy| policy.targets.contains(target));
     naming.next().copied()
 }

@@ -3,7 +3,7 @@
 //! In the order in which a request meets them: [`route`] chooses the rule, [`split`] its backend, [`filter`]
 //! changes the fields, [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
 //! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
-//! [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
+//! [`outlier`] leaves out for a while who answers badly, [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 
 pub mod backoff;
 pub mod balance;
@@ -12,6 +12,7 @@ pub mod deadline;
 pub mod filter;
 pub mod grpc;
 pub mod hop;
+pub mod outlier;
 pub mod retry;
 pub mod route;
 pub mod split;

@@ -102,10 +102,7 @@ fn balance_from_wire(wire: &v1::LoadBalancer) -> Result<LoadBalancer, FieldError
             Algorithm::RingHash(hash_from_wire(hash).map_err(|error| error.within("ring_hash"))?)
         }
         None => {
-            return Err(FieldError::at(
-                "algorithm",
-                "is none that this version knows",
-            ));
+            return Err(FieldError::at("algorithm", "is none that this version knows"));
         }
     };
     Ok(LoadBalancer {

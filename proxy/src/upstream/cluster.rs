@@ -262,7 +262,11 @@ mod tests {
     fn set(endpoints: Endpoints) -> Arc<EndpointSet> {
         let service = "shop/pay".parse().unwrap();
         let policies = BTreeMap::new();
-        Arc::new(EndpointSet { service, endpoints, policies })
+        Arc::new(EndpointSet {
+            service,
+            endpoints,
+            policies,
+        })
     }
 
     fn workload(address: SocketAddr) -> Endpoints {

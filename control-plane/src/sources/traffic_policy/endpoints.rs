@@ -131,7 +131,11 @@ pub(super) fn outlier(at: &At<'_>, passive: &spec::Passive) -> OutlierDetection 
         read.unwrap_or(default)
     };
     let percent = |field, percent: Option<u32>| percent.map(|value| percentage(&at.field(field), value));
-    let base_ejection = time("baseEjectionTime", &passive.base_ejection_time, default.base_ejection);
+    let base_ejection = time(
+        "baseEjectionTime",
+        &passive.base_ejection_time,
+        default.base_ejection,
+    );
     OutlierDetection {
         consecutive_5xx: passive.consecutive_5xx_errors.unwrap_or(default.consecutive_5xx),
         consecutive_gateway: passive
@@ -144,8 +148,12 @@ pub(super) fn outlier(at: &At<'_>, passive: &spec::Passive) -> OutlierDetection 
         interval: time("interval", &passive.interval, default.interval),
         base_ejection,
         // As Envoy has it: never under the time of a first ejection.
-        max_ejection: time("maxEjectionTime", &passive.max_ejection_time, default.max_ejection)
-            .max(base_ejection),
+        max_ejection: time(
+            "maxEjectionTime",
+            &passive.max_ejection_time,
+            default.max_ejection,
+        )
+        .max(base_ejection),
         max_ejection_percent: percent("maxEjectionPercent", passive.max_ejection_percent)
             .unwrap_or(default.max_ejection_percent),
         success_rate: passive.success_rate.as_ref().map(|rate| {
@@ -156,10 +164,7 @@ pub(super) fn outlier(at: &At<'_>, passive: &spec::Passive) -> OutlierDetection 
                 stdev_factor: rate.stdev_factor.unwrap_or(default.stdev_factor),
             }
         }),
-        failure_percentage: percent(
-            "failurePercentageThreshold",
-            passive.failure_percentage_threshold,
-        ),
+        failure_percentage: percent("failurePercentageThreshold", passive.failure_percentage_threshold),
     }
 }
 
@@ -186,8 +191,9 @@ pub(super) fn health_check(at: &At<'_>, active: spec::Active) -> Option<HealthCh
         },
         Type::Tcp => {
             let (at, tcp) = (at.field("tcp"), active.tcp.unwrap_or_default());
-            let bytes =
-                |field, payload: Option<spec::Payload>| payload.and_then(|p| payload_bytes(&at.field(field), p));
+            let bytes = |field, payload: Option<spec::Payload>| {
+                payload.and_then(|p| payload_bytes(&at.field(field), p))
+            };
             Check::Tcp {
                 send: bytes("send", tcp.send).unwrap_or_default(),
                 receive: bytes("receive", tcp.receive).unwrap_or_default(),

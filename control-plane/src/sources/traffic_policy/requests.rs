@@ -49,7 +49,9 @@ pub(super) fn retry(at: &At<'_>, retry: spec::Retry) -> Option<RetryPolicy> {
     };
     let base = retry.per_retry.and_then(|per| per.back_off?.base_interval);
     let at_base = at.field("perRetry").field("backOff").field("baseInterval");
-    let backoff = base.map_or(Some(RetryPolicy::DEFAULT_BACKOFF), |text| duration(&at_base, &text));
+    let backoff = base.map_or(Some(RetryPolicy::DEFAULT_BACKOFF), |text| {
+        duration(&at_base, &text)
+    });
     match RetryPolicy::new(on, attempts, backoff?) {
         Ok(policy) => Some(policy),
         Err(error) => {
@@ -116,9 +118,9 @@ pub(super) fn retry_constraint(at: &At<'_>, constraint: spec::RetryConstraint) -
     let rate = constraint.min_retry_rate.unwrap_or_default();
     let at_budget = at.field("budget");
     RetryConstraint {
-        percent: budget
-            .percent
-            .map_or(default.percent, |percent| percentage(&at_budget.field("percent"), percent)),
+        percent: budget.percent.map_or(default.percent, |percent| {
+            percentage(&at_budget.field("percent"), percent)
+        }),
         interval: time(&at_budget, budget.interval, default.interval),
         min_count: rate.count.unwrap_or(default.min_count),
         min_interval: time(&at.field("minRetryRate"), rate.interval, default.min_interval),
