@@ -15,11 +15,15 @@ const KINDS: &[(&str, &[&str])] = &[
     ("GRPCRoute", &["grpcroute", "grpcroutes"]),
     ("Service", &["service", "services", "svc"]),
     ("EndpointSlice", &["endpointslice", "endpointslices"]),
+    (
+        "BackendTrafficPolicy",
+        &["backendtrafficpolicy", "backendtrafficpolicies", "btp"],
+    ),
 ];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
-    /// HTTPRoute, GRPCRoute, Service, EndpointSlice; every kind unless given.
+    /// HTTPRoute, GRPCRoute, Service, EndpointSlice, BackendTrafficPolicy; every kind unless given.
     #[arg(value_parser = kind)]
     kind: Option<String>,
     /// One object; all unless given.

@@ -598,7 +598,7 @@ fn is_token(text: &str) -> bool {
 
 fn is_prime(number: u32) -> bool {
     let factors = (2u32..).take_while(|factor| factor.saturating_mul(*factor) <= number);
-    number >= 2 && { factors }.all(|factor| number % factor != 0)
+    number >= 2 && { factors }.all(|factor| !number.is_multiple_of(factor))
 }
 
 /// Labels that say where a workload runs, from the nearest to the farthest; the first is Istio's, the others are

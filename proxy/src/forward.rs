@@ -1,16 +1,13 @@
 //! Attempts: pick an endpoint, send, judge, and perhaps again.
 
-use std::cell::RefCell;
 use std::time::Instant;
 
 use decision::Reason;
-use decision::traffic::budget::RetryBudgetState;
 use decision::traffic::deadline::Deadline;
 use decision::traffic::grpc;
 use decision::traffic::retry::{self, Attempts, Outcome, Verdict};
 use http::HeaderMap;
 use http::request::Parts;
-use model::resilience::RetryPolicy;
 use smallvec::SmallVec;
 use tokio::time::timeout_at;
 
@@ -18,16 +15,15 @@ use crate::destinations::Lane;
 use crate::http::answer;
 use crate::http::replay::ReplaySource;
 use crate::telemetry::Record;
-use crate::upstream::{Forwarded, Picked, Place, SendFailure, Spoken};
+use crate::upstream::{Forwarded, Picked, Place, SendFailure, Spoken, Wanted};
 use crate::worker::Worker;
 
 /// What was decided about a request before its first attempt.
 pub(crate) struct Plan<'s> {
     /// Whose endpoints are tried.
     pub(crate) lane: &'s Lane,
-    /// Of the service that was called.
-    pub(crate) budget: &'s RefCell<RetryBudgetState>,
-    pub(crate) retry: Option<&'s RetryPolicy>,
+    /// Where equal requests go to one endpoint, which those are.
+    pub(crate) key: Option<u64>,
     pub(crate) deadline: &'s Deadline,
     pub(crate) spoken: Spoken,
 }
@@ -41,7 +37,7 @@ pub(crate) async fn forward(
     record: &mut Record,
 ) -> Result<Forwarded, Reason> {
     let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
-    plan.budget.borrow_mut().request(record.started());
+    plan.lane.budget.borrow_mut().request(record.started());
     loop {
         let picked = pick(worker, plan, &tried)?;
         let span = record.attempt(&picked.member.place, &mut parts.headers);
@@ -52,6 +48,9 @@ pub(crate) async fn forward(
             return Err(reason);
         }
         let outcome = outcome_of(&result);
+        if plan.lane.policy.is_some() {
+            plan.lane.cluster.judged(&picked, &outcome, Instant::now());
+        }
         let verdict = judge(worker, plan, &outcome, body, record);
         let is_retried = verdict.is_some();
         record.attempted(is_failure(&outcome), picked.member.upstream.route.is_mtls());
@@ -89,10 +88,15 @@ impl Failure {
 
 fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place]) -> Result<Picked, Reason> {
     let endpoints = plan.lane.endpoints.as_ref().ok_or(Reason::NoEndpoint)?;
-    plan.lane
-        .cluster
-        .pick(endpoints, tried, worker.dice(), Instant::now())
-        .ok_or(Reason::NoEndpoint)
+    let wanted = Wanted {
+        set: endpoints,
+        policy: plan.lane.policy.as_ref(),
+        tried,
+        key: plan.key,
+        dice: worker.dice(),
+        now: Instant::now(),
+    };
+    plan.lane.cluster.pick(&wanted).ok_or(Reason::NoEndpoint)
 }
 
 async fn attempt(
@@ -163,8 +167,8 @@ fn judge(
         untouched: body.is_untouched(),
         remaining: plan.deadline.remaining(now),
     };
-    match retry::judge(plan.retry, outcome, &attempts, worker.unit_dice()) {
-        Verdict::Retry { after } => plan.budget.borrow_mut().try_retry(now).then_some(after),
+    match retry::judge(plan.lane.retry.as_ref(), outcome, &attempts, worker.unit_dice()) {
+        Verdict::Retry { after } => plan.lane.budget.borrow_mut().try_retry(now).then_some(after),
         Verdict::Deliver => None,
     }
 }

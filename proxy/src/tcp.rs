@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -9,12 +10,16 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use decision::Reason;
+use decision::traffic::balance;
+use decision::traffic::retry::Outcome;
+use model::traffic_policy::Algorithm;
 use model::{AppProtocol, ServicePort};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 
 use crate::config::Learned;
 use crate::downstream::Downstream;
 use crate::leg::Leg;
+use crate::upstream::Wanted;
 use crate::worker::Worker;
 
 /// How often another endpoint is tried when a connection cannot be opened.
@@ -49,7 +54,7 @@ pub(crate) async fn outbound<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let worker = &downstream.worker;
-    match open(worker, service).await {
+    match open(worker, service, downstream.client.ip()).await {
         Ok(mut upstream) => {
             if upstream.write_all(&first).await.is_ok() {
                 tunnel(client, upstream, worker.limits.idle_timeout).await;
@@ -83,7 +88,7 @@ where
     }
 }
 
-async fn open(worker: &Worker, service: &ServicePort) -> Result<Leg, Reason> {
+async fn open(worker: &Worker, service: &ServicePort, source: IpAddr) -> Result<Leg, Reason> {
     match worker
         .shared
         .config
@@ -100,14 +105,43 @@ async fn open(worker: &Worker, service: &ServicePort) -> Result<Leg, Reason> {
         .endpoints
         .get(&service.service)
         .ok_or(Reason::NoEndpoint)?;
-    let cluster = worker.cluster(service);
+    let policy = endpoints
+        .policies
+        .get(&service.port)
+        .filter(|policy| policy.governs_endpoints());
+    let cluster = worker.cluster(&(service.clone(), None));
+    // Of a connection nothing but its source is known.
+    let balance = policy.and_then(|policy| policy.balance.as_ref());
+    let key = match balance.map(|balance| &balance.algorithm) {
+        Some(Algorithm::Maglev(hash) | Algorithm::RingHash(hash)) => {
+            balance::key::of_request(&hash.key, &http::HeaderMap::new(), source)
+        }
+        _ => None,
+    };
     let mut tried = Vec::new();
     let mut last = Reason::NoEndpoint;
     for _ in 0..CONNECT_ATTEMPTS {
-        let Some(picked) = cluster.pick(endpoints, &tried, worker.dice(), Instant::now()) else {
+        let wanted = Wanted {
+            set: endpoints,
+            policy,
+            tried: &tried,
+            key,
+            dice: worker.dice(),
+            now: Instant::now(),
+        };
+        let Some(picked) = cluster.pick(&wanted) else {
             break;
         };
-        match picked.member.upstream.open_tcp().await {
+        let opened = picked.member.upstream.open_tcp().await;
+        if policy.is_some() {
+            let outcome = match &opened {
+                // Nothing more is known of what passes than that it can.
+                Ok(_) => Outcome::Status(200),
+                Err(reason) => Outcome::NotSent(*reason),
+            };
+            cluster.judged(&picked, &outcome, Instant::now());
+        }
+        match opened {
             Ok(leg) => {
                 picked.responded(Instant::now());
                 return Ok(leg);

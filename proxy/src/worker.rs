@@ -17,7 +17,7 @@ use certs::IdentityCell;
 use decision::traffic::budget::RetryBudgetState;
 use decision::traffic::split::EvenDice;
 use model::resilience::RetryBudget;
-use model::{MeshDomain, ServicePort, Snapshot};
+use model::{MeshDomain, ServicePort, Snapshot, TrafficPolicy};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ use crate::destinations::Destinations;
 use crate::presence::Connections;
 use crate::settings::Settings;
 use crate::telemetry::Recorder;
-use crate::upstream::{Cluster, Route, Upstream};
+use crate::upstream::{Cluster, Route, Surroundings, Upstream};
 
 /// What all workers of a proxy have in common.
 pub(crate) struct Shared {
@@ -50,15 +50,23 @@ pub(crate) struct Worker {
     pub(crate) recorder: Rc<Recorder>,
     pub(crate) connections: Connections,
     snapshots: RefCell<Cache<Snapshots, Arc<Snapshot>>>,
-    clusters: RefCell<HashMap<ServicePort, Rc<Cluster>>>,
+    around: Rc<Surroundings>,
+    clusters: RefCell<HashMap<ClusterKey, Rc<Cluster>>>,
     apps: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
-    budgets: RefCell<HashMap<ServicePort, Rc<RefCell<RetryBudgetState>>>>,
+    budgets: RefCell<HashMap<ClusterKey, Budget>>,
     pub(crate) destinations: Destinations,
     dice: RefCell<SmallRng>,
     split_dice: RefCell<EvenDice>,
     /// Connections and tunnels; a stopping worker waits for them.
     pub(crate) tasks: TaskTracker,
 }
+
+/// A service port, and the route whose policy stands over that of the service, where one does: what such a policy says
+/// about endpoints is true for its own requests only.
+pub(crate) type ClusterKey = (ServicePort, Option<Arc<str>>);
+
+/// The retries of one destination.
+pub(crate) type Budget = Rc<RefCell<RetryBudgetState>>;
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
@@ -68,8 +76,15 @@ impl Worker {
             shared.exporting,
             shared.settings.access_log,
         );
+        let limits = Arc::new(shared.settings.limits.clone());
         Rc::new(Self {
-            limits: Arc::new(shared.settings.limits.clone()),
+            around: Rc::new(Surroundings {
+                domain: shared.domain.clone(),
+                identity: shared.identity.clone(),
+                limits: limits.clone(),
+                labels: shared.settings.labels.clone(),
+            }),
+            limits,
             recorder,
             connections: Connections::default(),
             snapshots: RefCell::new(Cache::new(Snapshots(shared.config.clone()))),
@@ -103,18 +118,13 @@ impl Worker {
         (self.dice() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    pub(crate) fn cluster(&self, target: &ServicePort) -> Rc<Cluster> {
+    pub(crate) fn cluster(&self, key: &ClusterKey) -> Rc<Cluster> {
         let mut clusters = self.clusters.borrow_mut();
-        if let Some(cluster) = clusters.get(target) {
+        if let Some(cluster) = clusters.get(key) {
             return cluster.clone();
         }
-        let cluster = Cluster::new(
-            target,
-            &self.shared.domain,
-            self.shared.identity.clone(),
-            self.limits.clone(),
-        );
-        clusters.insert(target.clone(), cluster.clone());
+        let cluster = Cluster::new(&key.0, self.around.clone());
+        clusters.insert(key.clone(), cluster.clone());
         cluster
     }
 
@@ -123,16 +133,19 @@ impl Worker {
         self.apps.borrow_mut().entry(address).or_insert_with(new).clone()
     }
 
-    /// The retry budget of a destination.
-    pub(crate) fn budget(&self, destination: &ServicePort) -> Rc<RefCell<RetryBudgetState>> {
+    /// The retry budget of a destination, as its policy has it.
+    pub(crate) fn budget(&self, key: &ClusterKey, policy: Option<&TrafficPolicy>) -> Budget {
+        let constraint = policy.and_then(|policy| policy.retry_constraint);
+        let budget = constraint.map_or_else(RetryBudget::default, |constraint| constraint.budget());
         let mut budgets = self.budgets.borrow_mut();
-        if let Some(budget) = budgets.get(destination) {
-            return budget.clone();
+        if let Some(known) = budgets.get(key)
+            && *known.borrow().budget() == budget
+        {
+            return known.clone();
         }
-        let new = RetryBudgetState::new(RetryBudget::default(), Instant::now());
-        let budget = Rc::new(RefCell::new(new));
-        budgets.insert(destination.clone(), budget.clone());
-        budget
+        let new = Rc::new(RefCell::new(RetryBudgetState::new(budget, Instant::now())));
+        budgets.insert(key.clone(), new.clone());
+        new
     }
 
     /// Closes what was not used for a while, and forgets services that are gone.
@@ -141,13 +154,14 @@ impl Worker {
         let snapshot = self.snapshot();
         self.connections.sweep(now, self.limits.idle_timeout);
         self.destinations.sweep(&snapshot);
-        self.clusters.borrow_mut().retain(|target, cluster| {
+        self.clusters.borrow_mut().retain(|(target, _), cluster| {
             cluster.close_idle(now);
             snapshot.endpoints.contains_key(&target.service)
         });
-        self.budgets
-            .borrow_mut()
-            .retain(|target, _| snapshot.destinations.contains_key(&target.service));
+        self.budgets.borrow_mut().retain(|(target, _), _| {
+            snapshot.destinations.contains_key(&target.service)
+                || snapshot.endpoints.contains_key(&target.service)
+        });
         for app in self.apps.borrow().values() {
             app.close_idle(now);
         }

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use certs::IdentityCell;
-use decision::traffic::balance::{self, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
+use decision::traffic::balance::{self, Ask, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
 use decision::traffic::hop::{HopLoad, HopVersion};
-use model::{Endpoint, EndpointSet, Endpoints, MeshDomain, ServicePort};
+use decision::traffic::retry::Outcome;
+use model::{Endpoint, EndpointSet, Endpoints, Labels, MeshDomain, ServicePort, TrafficPolicy};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
 
 use super::dial::{MeshRoute, Route};
+use super::governed::Governed;
 use super::pool::Upstream;
 use crate::settings::Limits;
 
@@ -27,8 +29,16 @@ pub(crate) struct Cluster {
     /// Attempts without an answer.
     in_flight: Rc<Cell<usize>>,
     usual: Cell<HopLoad>,
-    cell: IdentityCell,
-    limits: Arc<Limits>,
+    around: Rc<Surroundings>,
+}
+
+/// What all clusters of a worker have around them.
+pub(crate) struct Surroundings {
+    pub(crate) domain: MeshDomain,
+    pub(crate) identity: IdentityCell,
+    pub(crate) limits: Arc<Limits>,
+    /// Of this workload: they say where it runs.
+    pub(crate) labels: Labels,
 }
 
 #[derive(Default)]
@@ -36,13 +46,30 @@ struct State {
     /// The set that `members` was made from; compared by pointer.
     set: Option<Arc<EndpointSet>>,
     members: Vec<Rc<Member>>,
+    /// `None` where no policy governs the members.
+    governed: Option<Box<Governed>>,
+}
+
+/// What is asked for one attempt.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) set: &'a Arc<EndpointSet>,
+    pub(crate) policy: Option<&'a Arc<TrafficPolicy>>,
+    /// Where the request was already.
+    pub(crate) tried: &'a [Place],
+    /// Where the policy keeps equal keys together.
+    pub(crate) key: Option<u64>,
+    pub(crate) dice: u64,
+    pub(crate) now: Instant,
 }
 
 /// One endpoint.
 pub(crate) struct Member {
     pub(crate) place: Place,
     pub(crate) upstream: Rc<Upstream>,
-    load: RefCell<PeakEwma>,
+    pub(super) load: RefCell<PeakEwma>,
+    /// Its place among the members.
+    at: Cell<usize>,
 }
 
 /// Where an endpoint is, and whose. Only what configuration lists as outside the mesh is ever called in plain.
@@ -61,53 +88,61 @@ pub(crate) struct Picked {
 }
 
 impl Cluster {
-    pub(crate) fn new(
-        target: &ServicePort,
-        domain: &MeshDomain,
-        cell: IdentityCell,
-        limits: Arc<Limits>,
-    ) -> Rc<Self> {
-        let sni = ServerName::try_from(target.sni(domain)).ok();
+    pub(crate) fn new(target: &ServicePort, around: Rc<Surroundings>) -> Rc<Self> {
+        let sni = ServerName::try_from(target.sni(&around.domain)).ok();
         Rc::new(Self {
             port: target.port,
             sni,
             state: RefCell::default(),
             in_flight: Rc::default(),
             usual: Cell::default(),
-            cell,
-            limits,
+            around,
         })
     }
 
-    /// Chooses an endpoint of `set`, one not in `tried` where there is one. `None`: there is no endpoint.
-    pub(crate) fn pick(
-        &self,
-        set: &Arc<EndpointSet>,
-        tried: &[Place],
-        dice: u64,
-        now: Instant,
-    ) -> Option<Picked> {
-        self.follow(set);
-        let state = self.state.borrow();
-        let members = &state.members;
-        let is_tried = |index: &usize| tried.iter().any(|place| members[*index].place.is(place));
-        let tried: SmallVec<[usize; 4]> = if tried.is_empty() {
+    /// Chooses an endpoint, one that was not tried where there is one. `None`: there is no endpoint.
+    pub(crate) fn pick(&self, wanted: &Wanted<'_>) -> Option<Picked> {
+        self.follow(wanted);
+        let mut state = self.state.borrow_mut();
+        let State {
+            members, governed, ..
+        } = &mut *state;
+        let is_tried = |index: &usize| wanted.tried.iter().any(|place| members[*index].place.is(place));
+        let tried: SmallVec<[usize; 4]> = if wanted.tried.is_empty() {
             SmallVec::new()
         } else {
             (0..members.len()).filter(is_tried).collect()
         };
-        let load = |index: usize| members[index].load.borrow().load(now);
-        let member = members
-            .get(balance::pick(members.len(), &tried, load, dice)?)?
-            .clone();
+        let at = match governed {
+            None => {
+                let load = |index: usize| members[index].load.borrow().load(wanted.now);
+                balance::pick(members.len(), &tried, load, wanted.dice)?
+            }
+            Some(governed) => {
+                let ask = Ask {
+                    tried: &tried,
+                    key: wanted.key,
+                    dice: wanted.dice,
+                };
+                governed.pick(members, &ask, wanted.now)?
+            }
+        };
+        let member = members.get(at)?.clone();
         member.load.borrow_mut().start();
         self.in_flight.set(self.in_flight.get() + 1);
         Some(Picked {
             member,
-            started: now,
+            started: wanted.now,
             in_flight: self.in_flight.clone(),
             answered: Cell::new(false),
         })
+    }
+
+    /// How an attempt ended, where a policy wants to know.
+    pub(crate) fn judged(&self, picked: &Picked, outcome: &Outcome, now: Instant) {
+        if let Some(governed) = &mut self.state.borrow_mut().governed {
+            governed.judged(picked.member.at.get(), outcome, now);
+        }
     }
 
     /// The version of HTTP for one more request to a workload.
@@ -134,19 +169,57 @@ impl Cluster {
         }
     }
 
-    /// Takes up a changed set; endpoints that stay keep their load and their connections.
-    fn follow(&self, set: &Arc<EndpointSet>) {
+    /// Takes up a changed set or policy; endpoints that stay keep their load and their connections.
+    fn follow(&self, wanted: &Wanted<'_>) {
         let mut state = self.state.borrow_mut();
-        if state.set.as_ref().is_some_and(|known| Arc::ptr_eq(known, set)) {
-            return;
+        let same_set = state
+            .set
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, wanted.set));
+        let same_policy = match (&mut state.governed, wanted.policy) {
+            (None, None) => true,
+            (Some(governed), Some(policy)) => governed.is_of(policy),
+            _ => false,
+        };
+        if !(same_set && same_policy) {
+            self.take_up(&mut state, wanted, same_policy);
         }
+    }
+
+    fn take_up(&self, state: &mut State, wanted: &Wanted<'_>, same_policy: bool) {
         let before = std::mem::take(&mut state.members);
         state.members = self
-            .places(&set.endpoints)
+            .places(&wanted.set.endpoints)
             .into_iter()
             .filter_map(|place| self.member(place, &before))
             .collect();
-        state.set = Some(set.clone());
+        state.set = Some(wanted.set.clone());
+        if !same_policy {
+            let older = state.governed.take().map(|governed| *governed);
+            state.governed = wanted
+                .policy
+                .map(|policy| Box::new(Governed::new(policy, older, wanted.now)));
+        }
+        if let Some(governed) = &mut state.governed {
+            let place_before = |member: &Rc<Member>| {
+                let at = member.at.get();
+                (at != usize::MAX).then_some(at)
+            };
+            let before: Vec<_> = state.members.iter().map(place_before).collect();
+            governed.follow(
+                &state.members,
+                &before,
+                &self.around.labels,
+                wanted.dice,
+                wanted.now,
+            );
+        }
+        for member in &before {
+            member.at.set(usize::MAX);
+        }
+        for (at, member) in state.members.iter().enumerate() {
+            member.at.set(at);
+        }
     }
 
     fn places(&self, endpoints: &Endpoints) -> Vec<Place> {
@@ -171,14 +244,15 @@ impl Cluster {
                 endpoint.address,
                 self.sni.clone()?,
                 endpoint.identity.clone(),
-                self.cell.clone(),
+                self.around.identity.clone(),
             )),
             Place::Outside(address) => Route::Outside(*address),
         };
         Some(Rc::new(Member {
             place,
-            upstream: Upstream::new(route, self.limits.clone()),
+            upstream: Upstream::new(route, self.around.limits.clone()),
             load: RefCell::new(PeakEwma::new(DEFAULT_RTT, DEFAULT_DECAY, Instant::now())),
+            at: Cell::new(usize::MAX),
         }))
     }
 }
@@ -255,8 +329,13 @@ mod tests {
 
     fn cluster() -> Rc<Cluster> {
         let target: ServicePort = "shop/pay:80".parse().unwrap();
-        let cell = IdentityCell::default();
-        Cluster::new(&target, &MeshDomain::default(), cell, Arc::default())
+        let around = Surroundings {
+            domain: MeshDomain::default(),
+            identity: IdentityCell::default(),
+            limits: Arc::default(),
+            labels: Labels::default(),
+        };
+        Cluster::new(&target, Rc::new(around))
     }
 
     fn set(endpoints: Endpoints) -> Arc<EndpointSet> {
@@ -296,7 +375,14 @@ mod tests {
     }
 
     fn pick(cluster: &Cluster, set: &Arc<EndpointSet>) -> Option<Rc<Member>> {
-        let picked = cluster.pick(set, &[], 0, Instant::now());
+        let picked = cluster.pick(&Wanted {
+            set,
+            policy: None,
+            tried: &[],
+            key: None,
+            dice: 0,
+            now: Instant::now(),
+        });
         picked.map(|picked| picked.member.clone())
     }
 

@@ -5,8 +5,9 @@
 
 mod cluster;
 mod dial;
+mod governed;
 mod pool;
 
-pub(crate) use cluster::{Cluster, Picked, Place};
+pub(crate) use cluster::{Cluster, Picked, Place, Surroundings, Wanted};
 pub(crate) use dial::{Route, Spoken};
 pub(crate) use pool::{Forwarded, Lease, SendFailure, Upstream};

@@ -193,7 +193,8 @@ fn what_is_wrong_with_a_document_is_found_at_its_place() {
         (
             "apiVersion: v1\nkind: Pod\n".to_owned(),
             vec![
-                "2:7: kind: kind \"Pod\" is not supported (supported: HTTPRoute, GRPCRoute, Service, EndpointSlice)"
+                "2:7: kind: kind \"Pod\" is not supported (supported: HTTPRoute, GRPCRoute, Service, EndpointSlice, \
+             BackendTrafficPolicy)"
                     .to_owned(),
             ],
         ),

@@ -57,9 +57,6 @@ pub(super) fn policy(at: &At<'_>, policy: BackendTrafficPolicy) -> Option<Traffi
             .retry
             .and_then(|retry| requests::retry(&at.field("retry"), retry)),
     };
-    if policy == TrafficPolicy::default() {
-        at.refuse("says nothing beside its targets");
-    }
     let policy = at.keep(policy.checked());
     Some(TrafficPolicyObject {
         key: key?,

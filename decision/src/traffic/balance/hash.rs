@@ -3,7 +3,7 @@
 use xxhash_rust::xxh64::xxh64;
 
 /// Most endpoints of one table; those beyond take no part.
-pub const MAX_ENDPOINTS: usize = u16::MAX as usize;
+pub(super) const MAX_ENDPOINTS: usize = u16::MAX as usize;
 
 /// Keys to endpoints, made once for a set of endpoints. Which of them can be used now is asked for each key, so that an
 /// endpoint that is left out for a while moves only its own keys, and gets the same ones back.
@@ -29,7 +29,7 @@ pub struct Ring {
 }
 
 /// Whatever a request or an endpoint is known by, as a number. The same everywhere and always (XXH64, seed 0).
-pub fn hash(bytes: &[u8]) -> u64 {
+pub(super) fn hash(bytes: &[u8]) -> u64 {
     xxh64(bytes, 0)
 }
 

@@ -8,7 +8,7 @@ use model::Labels;
 use model::traffic_policy::LOCALITY_LABELS;
 
 /// A group takes 1.4 times the load of the endpoints it has left: only with less than 71 % of them it hands some on.
-pub const OVERPROVISIONING: f64 = 1.4;
+pub(super) const OVERPROVISIONING: f64 = 1.4;
 
 /// One endpoint when the load is spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
