@@ -15,7 +15,7 @@ use crate::destinations::Lane;
 use crate::http::answer;
 use crate::http::replay::ReplaySource;
 use crate::telemetry::Record;
-use crate::upstream::{Forwarded, Picked, Place, SendFailure, Spoken, Wanted};
+use crate::upstream::{Forwarded, Permit, Picked, Place, SendFailure, Spoken, Wanted};
 use crate::worker::Worker;
 
 /// What was decided about a request before its first attempt.
@@ -38,6 +38,11 @@ pub(crate) async fn forward(
 ) -> Result<Forwarded, Reason> {
     let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
     plan.lane.budget.borrow_mut().request(record.started());
+    if let Some(policy) = &plan.lane.policy {
+        record.hold(plan.lane.cluster.admit(policy)?);
+    }
+    // Of the retry that is being made.
+    let mut retrying: Option<Permit> = None;
     loop {
         let picked = pick(worker, plan, &tried)?;
         let span = record.attempt(&picked.member.place, &mut parts.headers);
@@ -51,7 +56,8 @@ pub(crate) async fn forward(
         if plan.lane.policy.is_some() {
             plan.lane.cluster.judged(&picked, &outcome, Instant::now());
         }
-        let verdict = judge(worker, plan, &outcome, body, record);
+        drop(retrying.take());
+        let verdict = judge(worker, plan, &outcome, body, record, &mut retrying);
         let is_retried = verdict.is_some();
         record.attempted(is_failure(&outcome), picked.member.upstream.route.is_mtls());
         match &result {
@@ -159,6 +165,7 @@ fn judge(
     outcome: &Outcome,
     body: &ReplaySource,
     record: &Record,
+    retrying: &mut Option<Permit>,
 ) -> Option<std::time::Duration> {
     let now = Instant::now();
     let attempts = Attempts {
@@ -168,7 +175,12 @@ fn judge(
         remaining: plan.deadline.remaining(now),
     };
     match retry::judge(plan.lane.retry.as_ref(), outcome, &attempts, worker.unit_dice()) {
-        Verdict::Retry { after } => plan.lane.budget.borrow_mut().try_retry(now).then_some(after),
+        Verdict::Retry { after } => {
+            if let Some(policy) = &plan.lane.policy {
+                *retrying = plan.lane.cluster.admit_retry(policy).ok()?;
+            }
+            plan.lane.budget.borrow_mut().try_retry(now).then_some(after)
+        }
         Verdict::Deliver => None,
     }
 }

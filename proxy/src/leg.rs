@@ -9,11 +9,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use crate::socket::Socket;
+use crate::upstream::ConnectionPermit;
 
 /// A connection's two directions of bytes.
 pub(crate) enum Leg {
     Plain(TcpStream),
     Mtls(Box<TlsStream<Socket>>),
+    /// One that a circuit breaker counts for as long as it is open.
+    Counted(Box<(Self, ConnectionPermit)>),
 }
 
 /// Room for the content of one TLS record (RFC 8446 section 5.1).
@@ -23,6 +26,7 @@ impl AsyncRead for Leg {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_read(cx, buf),
             Self::Mtls(stream) => {
                 let mut before = buf.filled().len();
                 ready!(Pin::new(stream.as_mut()).poll_read(cx, buf))?;
@@ -49,6 +53,7 @@ impl AsyncWrite for Leg {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_write(cx, buf),
         }
     }
 
@@ -60,6 +65,7 @@ impl AsyncWrite for Leg {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -67,6 +73,7 @@ impl AsyncWrite for Leg {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Mtls(stream) => stream.is_write_vectored(),
+            Self::Counted(counted) => counted.0.is_write_vectored(),
         }
     }
 
@@ -74,6 +81,7 @@ impl AsyncWrite for Leg {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_flush(cx),
         }
     }
 
@@ -81,6 +89,7 @@ impl AsyncWrite for Leg {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_shutdown(cx),
         }
     }
 }

@@ -277,6 +277,7 @@ impl Parts {
             tracer: telemetry.tracer(),
             exporting: telemetry.enabled(),
             draining: CancellationToken::new(),
+            joints: Arc::default(),
             settings,
         });
         let pages = [(admin_page, Pages::Admin), (metrics_page, Pages::Metrics)];

@@ -28,7 +28,7 @@ use crate::destinations::Destinations;
 use crate::presence::Connections;
 use crate::settings::Settings;
 use crate::telemetry::Recorder;
-use crate::upstream::{Cluster, Route, Surroundings, Upstream};
+use crate::upstream::{Cluster, Joints, Route, Surroundings, Upstream};
 
 /// What all workers of a proxy have in common.
 pub(crate) struct Shared {
@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<crate::stats::Registry>,
     pub(crate) tracer: opentelemetry_sdk::trace::SdkTracer,
     pub(crate) exporting: bool,
+    pub(crate) joints: Arc<Joints>,
     /// Cancelled when the proxy begins to stop.
     pub(crate) draining: CancellationToken,
 }
@@ -83,6 +84,7 @@ impl Worker {
                 identity: shared.identity.clone(),
                 limits: limits.clone(),
                 labels: shared.settings.labels.clone(),
+                joints: shared.joints.clone(),
             }),
             limits,
             recorder,
@@ -123,7 +125,7 @@ impl Worker {
         if let Some(cluster) = clusters.get(key) {
             return cluster.clone();
         }
-        let cluster = Cluster::new(&key.0, self.around.clone());
+        let cluster = Cluster::new(key, self.around.clone());
         clusters.insert(key.clone(), cluster.clone());
         cluster
     }

@@ -1,6 +1,6 @@
 //! The endpoints of one service port as one worker sees them: who is there, how loaded, and the connections.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -8,28 +8,33 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use certs::IdentityCell;
+use decision::Reason;
 use decision::traffic::balance::{self, Ask, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
 use decision::traffic::hop::{HopLoad, HopVersion};
 use decision::traffic::retry::Outcome;
-use model::{Endpoint, EndpointSet, Endpoints, Labels, MeshDomain, ServicePort, TrafficPolicy};
+use model::{Endpoint, EndpointSet, Endpoints, Labels, MeshDomain, TrafficPolicy};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
 
 use super::dial::{MeshRoute, Route};
 use super::governed::Governed;
+use super::joint::{Counted, Joint, Joints, Permit};
 use super::pool::Upstream;
+use super::terms::Terms;
 use crate::settings::Limits;
+use crate::worker::ClusterKey;
 
 /// The endpoints of a service port with what this worker knows about each.
 pub(crate) struct Cluster {
-    /// Of the service.
-    port: u16,
+    key: ClusterKey,
     sni: Option<ServerName<'static>>,
     state: RefCell<State>,
     /// Attempts without an answer.
     in_flight: Rc<Cell<usize>>,
     usual: Cell<HopLoad>,
     around: Rc<Surroundings>,
+    /// With the other workers, once a policy counts.
+    joint: OnceCell<Arc<Joint>>,
 }
 
 /// What all clusters of a worker have around them.
@@ -39,6 +44,7 @@ pub(crate) struct Surroundings {
     pub(crate) limits: Arc<Limits>,
     /// Of this workload: they say where it runs.
     pub(crate) labels: Labels,
+    pub(crate) joints: Arc<Joints>,
 }
 
 #[derive(Default)]
@@ -88,15 +94,16 @@ pub(crate) struct Picked {
 }
 
 impl Cluster {
-    pub(crate) fn new(target: &ServicePort, around: Rc<Surroundings>) -> Rc<Self> {
-        let sni = ServerName::try_from(target.sni(&around.domain)).ok();
+    pub(crate) fn new(key: &ClusterKey, around: Rc<Surroundings>) -> Rc<Self> {
+        let sni = ServerName::try_from(key.0.sni(&around.domain)).ok();
         Rc::new(Self {
-            port: target.port,
+            key: key.clone(),
             sni,
             state: RefCell::default(),
             in_flight: Rc::default(),
             usual: Cell::default(),
             around,
+            joint: OnceCell::new(),
         })
     }
 
@@ -124,7 +131,9 @@ impl Cluster {
                     key: wanted.key,
                     dice: wanted.dice,
                 };
-                governed.pick(members, &ask, wanted.now)?
+                let at = governed.pick(members, &ask, wanted.now)?;
+                self.make_room(members, at, wanted.policy);
+                at
             }
         };
         let member = members.get(at)?.clone();
@@ -136,6 +145,31 @@ impl Cluster {
             in_flight: self.in_flight.clone(),
             answered: Cell::new(false),
         })
+    }
+
+    /// Lets a request in, until the permit is dropped. `None` where no policy counts.
+    ///
+    /// # Errors
+    /// [`Reason::Overflow`] where there are as many as there may be.
+    pub(crate) fn admit(&self, policy: &TrafficPolicy) -> Result<Option<Permit>, Reason> {
+        let Some(breaker) = &policy.breaker else {
+            return Ok(None);
+        };
+        let permit = self.joint().take(Counted::Requests, breaker.max_requests);
+        permit.map(Some).ok_or(Reason::Overflow)
+    }
+
+    /// As [`admit`](Self::admit), for a retry of one that was let in.
+    pub(crate) fn admit_retry(&self, policy: &TrafficPolicy) -> Result<Option<Permit>, Reason> {
+        let Some(breaker) = &policy.breaker else {
+            return Ok(None);
+        };
+        let permit = self.joint().take(Counted::Retries, breaker.max_retries);
+        permit.map(Some).ok_or(Reason::Overflow)
+    }
+
+    fn joint(&self) -> &Arc<Joint> {
+        self.joint.get_or_init(|| self.around.joints.of(&self.key))
     }
 
     /// How an attempt ended, where a policy wants to know.
@@ -166,6 +200,23 @@ impl Cluster {
     pub(crate) fn close_idle(&self, now: Instant) {
         for member in &self.state.borrow().members {
             member.upstream.close_idle(now);
+        }
+    }
+
+    /// Where no more connections may be opened and the chosen endpoint has none to spare, closes one of another's.
+    fn make_room(&self, members: &[Rc<Member>], chosen: usize, policy: Option<&Arc<TrafficPolicy>>) {
+        let Some(breaker) = policy.and_then(|policy| policy.breaker) else {
+            return;
+        };
+        let is_full = self.joint().now(Counted::Connections) >= breaker.max_connections;
+        if is_full
+            && members
+                .get(chosen)
+                .is_some_and(|member| !member.upstream.has_idle())
+        {
+            let others = members.iter().enumerate().filter(|(at, _)| *at != chosen);
+            let closed = { others }.any(|(_, member)| member.upstream.close_one());
+            tracing::trace!(closed, "at the limit of connections");
         }
     }
 
@@ -217,16 +268,30 @@ impl Cluster {
         for member in &before {
             member.at.set(usize::MAX);
         }
+        for member in &state.members {
+            member
+                .upstream
+                .set_terms(self.terms(wanted.policy, &member.place));
+        }
         for (at, member) in state.members.iter().enumerate() {
             member.at.set(at);
         }
+    }
+
+    /// `None` where no policy says anything about connections.
+    fn terms(&self, policy: Option<&Arc<TrafficPolicy>>, place: &Place) -> Option<Rc<Terms>> {
+        let policy = policy.filter(|policy| policy.breaker.is_some() || policy.connection.is_some())?;
+        let joint = self.joint().clone();
+        let endpoint = joint.endpoint(&place.to_string());
+        let limits = self.around.limits.clone();
+        Some(Rc::new(Terms::new(policy, joint, endpoint, limits)))
     }
 
     fn places(&self, endpoints: &Endpoints) -> Vec<Place> {
         match endpoints {
             Endpoints::Mesh(workloads) => workloads.iter().cloned().map(Place::Workload).collect(),
             Endpoints::Outside(ports) => {
-                let port = ports.get(&self.port).into_iter();
+                let port = ports.get(&self.key.0.port).into_iter();
                 port.flat_map(|port| &port.addresses)
                     .copied()
                     .map(Place::Outside)
@@ -334,8 +399,9 @@ mod tests {
             identity: IdentityCell::default(),
             limits: Arc::default(),
             labels: Labels::default(),
+            joints: Arc::default(),
         };
-        Cluster::new(&target, Rc::new(around))
+        Cluster::new(&(target, None), Rc::new(around))
     }
 
     fn set(endpoints: Endpoints) -> Arc<EndpointSet> {

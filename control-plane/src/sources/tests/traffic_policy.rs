@@ -162,7 +162,7 @@ fn what_is_wrong_in_a_policy_is_found_at_its_place() {
         ),
         (
             "  loadBalancer: {type: Maglev, consistentHash: {type: SourceIP, tableSize: 100}}\n",
-            "10:77: spec.loadBalancer.consistentHash.tableSize: 100 is not a prime",
+            "10:76: spec.loadBalancer.consistentHash.tableSize: 100 is not a prime",
         ),
         (
             "  loadBalancer: {type: Random, consistentHash: {type: SourceIP}}\n",
