@@ -180,6 +180,7 @@ fn scatter(turn: u64) -> u64 {
 fn retries(criterion: &mut Criterion) -> Result<(), FieldError> {
     let policy = RetryPolicy::new([500, 502, 503, 504].into(), 2, Duration::from_millis(25))?;
     let attempts = Attempts {
+        is_final: false,
         made: 1,
         replayable: true,
         untouched: false,

@@ -3,27 +3,16 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use control_plane::sources::Kind;
 use proto::v1::{Condition, GetRequest, Object};
 
 use crate::Outcome;
 use crate::connection::{ConnectionArgs, refused};
 use crate::table::{table, text};
 
-/// Kinds that people may write in lower case, in the plural, or short.
-const KINDS: &[(&str, &[&str])] = &[
-    ("HTTPRoute", &["httproute", "httproutes"]),
-    ("GRPCRoute", &["grpcroute", "grpcroutes"]),
-    ("Service", &["service", "services", "svc"]),
-    ("EndpointSlice", &["endpointslice", "endpointslices"]),
-    (
-        "BackendTrafficPolicy",
-        &["backendtrafficpolicy", "backendtrafficpolicies", "btp"],
-    ),
-];
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
-    /// HTTPRoute, GRPCRoute, Service, EndpointSlice, BackendTrafficPolicy; every kind unless given.
+    /// Gateway, HTTPRoute, Service, ..., also in lower case, in the plural or short; every kind unless given.
     #[arg(value_parser = kind)]
     kind: Option<String>,
     /// One object; all unless given.
@@ -87,9 +76,7 @@ impl Get {
 
 /// The kind as configuration spells it; a kind nobody knows passes as it is, for the control plane to judge.
 pub(crate) fn kind(text: &str) -> Result<String, std::convert::Infallible> {
-    let lower = text.to_ascii_lowercase();
-    let known = KINDS.iter().find(|(_, names)| names.contains(&lower.as_str()));
-    Ok(known.map_or(text, |(kind, _)| kind).to_owned())
+    Ok(Kind::spoken(text).map_or_else(|| text.to_owned(), |kind| kind.to_string()))
 }
 
 fn print_table(objects: &[Object]) {
@@ -142,6 +129,7 @@ mod tests {
         for (text, expected) in [
             ("httproutes", "HTTPRoute"),
             ("SVC", "Service"),
+            ("gtw", "Gateway"),
             ("endpointslices", "EndpointSlice"),
             ("GRPCRoute", "GRPCRoute"),
             ("Other", "Other"),

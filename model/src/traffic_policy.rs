@@ -2,6 +2,7 @@
 //!
 //! A section that is `None` says nothing: the proxy then does what it does without a policy.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -242,8 +243,9 @@ impl RetryConstraint {
     pub fn budget(&self) -> RetryBudget {
         RetryBudget {
             ratio: f64::from(self.percent) / 100.0,
-            min_per_second: f64::from(self.min_count) / self.min_interval.as_secs_f64().max(1e-3),
             window: self.interval,
+            min_retries: f64::from(self.min_count),
+            min_interval: self.min_interval,
         }
     }
 }
@@ -347,6 +349,28 @@ impl TrafficPolicy {
             timeouts: mine.timeouts.or(other.timeouts),
             retry_constraint: mine.retry_constraint.or(other.retry_constraint),
         }
+    }
+
+    /// The sections that it has something to say in, by their names in YAML.
+    pub fn sections(&self) -> Vec<(&'static str, &dyn fmt::Debug)> {
+        fn given<'s, T: fmt::Debug>(section: &'s Option<T>) -> Option<&'s dyn fmt::Debug> {
+            section.as_ref().map(|section| section as &dyn fmt::Debug)
+        }
+        let sections = [
+            ("loadBalancer", given(&self.balance)),
+            ("outlierDetection", given(&self.outlier)),
+            ("healthCheck", given(&self.health_check)),
+            ("panicThreshold", given(&self.panic_threshold)),
+            ("circuitBreaker", given(&self.breaker)),
+            ("connections", given(&self.connection)),
+            ("retry", given(&self.retry)),
+            ("timeout", given(&self.timeouts)),
+            ("retryConstraint", given(&self.retry_constraint)),
+        ];
+        let given = sections.into_iter();
+        given
+            .filter_map(|(name, section)| Some((name, section?)))
+            .collect()
     }
 
     /// Whether anything in it is about endpoints and their connections, and not only about requests.

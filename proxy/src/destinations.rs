@@ -8,10 +8,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use decision::Reason;
 use decision::message::host;
 use decision::traffic::balance::key;
+use decision::traffic::quickest::Quickest;
 use decision::traffic::route::{RequestView, RouteTable};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
@@ -19,11 +21,11 @@ use model::endpoint::OutsidePort;
 use model::filter::Filter;
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::Rule;
-use model::service::DestinationPort;
 use model::traffic_policy::{Algorithm, HashKey};
 use model::{Destination, EndpointSet, ServicePort, Snapshot, TrafficPolicy};
 
 use crate::config::Learned;
+use crate::gateway::plan::Plan;
 use crate::stats::Direction;
 use crate::telemetry::Labels;
 use crate::upstream::Cluster;
@@ -35,6 +37,8 @@ pub(crate) struct Destinations {
     /// By authority.
     named: RefCell<HashMap<Box<str>, Found>>,
     known: RefCell<HashMap<ServicePort, Rc<Known>>>,
+    /// Of a gateway, by their places.
+    listeners: RefCell<Vec<Option<Rc<Known>>>>,
 }
 
 /// What a request's destination is.
@@ -45,16 +49,25 @@ pub(crate) struct Found {
     pub(crate) authority: Option<Authority>,
 }
 
-/// A destination as one snapshot has it.
+/// A destination, or a gateway's listener, as one snapshot has it.
 pub(crate) struct Known {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) target: ServicePort,
     /// Of a request that no rule fits.
     pub(crate) labels: Rc<Labels>,
-    destination: Arc<Destination>,
-    table: Rc<RouteTable>,
+    governed: Governed,
     /// By rule and backend, as they are used.
     lanes: RefCell<HashMap<(usize, usize), Rc<Lane>>>,
+}
+
+/// Whose rules govern requests.
+enum Governed {
+    Service {
+        destination: Arc<Destination>,
+        table: Rc<RouteTable>,
+    },
+    /// By host name first; at this place in the Gateway.
+    Listener(Arc<Plan>, usize),
 }
 
 /// One backend of one rule: everything that is the same for all requests that go there.
@@ -67,10 +80,13 @@ pub(crate) struct Lane {
     pub(crate) filters: Vec<Filter>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<RetryPolicy>,
+    /// Of the service that was called; at a gateway, where nobody calls one, and where a policy says, the backend's own.
     pub(crate) budget: Budget,
     /// What governs the endpoints; `None` where no policy does.
     pub(crate) policy: Option<Arc<TrafficPolicy>>,
     pub(crate) labels: Rc<Labels>,
+    /// Of its answers.
+    pub(crate) quickest: RefCell<Quickest>,
 }
 
 /// Where equal requests go to one endpoint: the key of this one, and the cookie that its client is given for the next.
@@ -158,6 +174,39 @@ impl Destinations {
         Ok(found)
     }
 
+    /// Finds the listener of a gateway's port that a request for `authority` meets; `sni` is what its connection named,
+    /// where there is TLS.
+    pub(crate) fn at_gateway(
+        &self,
+        worker: &Worker,
+        port: u16,
+        sni: Option<&str>,
+        authority: &str,
+    ) -> Result<Found, Reason> {
+        let plan = worker.plan();
+        let place = plan.by_host(port, sni, &host::normal(authority))?;
+        let mut listeners = self.listeners.borrow_mut();
+        if let Some(Some(known)) = listeners.get(place)
+            && Arc::ptr_eq(&known.snapshot, &plan.snapshot)
+        {
+            return Ok(Found {
+                known: known.clone(),
+                authority: None,
+            });
+        }
+        let known = Rc::new(Known::listener(worker, plan, place).ok_or(Reason::NoListener)?);
+        if listeners.len() <= place {
+            listeners.resize(place + 1, None);
+        }
+        if let Some(slot) = listeners.get_mut(place) {
+            *slot = Some(known.clone());
+        }
+        Ok(Found {
+            known,
+            authority: None,
+        })
+    }
+
     /// Forgets what an older snapshot said, so that it can go.
     pub(crate) fn sweep(&self, snapshot: &Arc<Snapshot>) {
         let is_current = |known: &Rc<Known>| Arc::ptr_eq(&known.snapshot, snapshot);
@@ -165,6 +214,10 @@ impl Destinations {
             .borrow_mut()
             .retain(|_, found| is_current(&found.known));
         self.known.borrow_mut().retain(|_, known| is_current(known));
+        let mut listeners = self.listeners.borrow_mut();
+        for listener in &mut *listeners {
+            _ = listener.take_if(|known| !is_current(known));
+        }
     }
 
     async fn look_up(
@@ -217,30 +270,59 @@ impl Known {
             let port = destination.ports.get(&target.port);
             Rc::new(RouteTable::compile(port.map_or(&[], |port| &port.rules)))
         };
-        Self {
+        let governed = Governed::Service {
             table: table.unwrap_or_else(compile),
+            destination,
+        };
+        Self::governed(worker, snapshot, target, governed)
+    }
+
+    /// `None` where the Gateway has no such listener.
+    fn listener(worker: &Worker, plan: Arc<Plan>, place: usize) -> Option<Self> {
+        let target = plan.target(plan.listener(place)?)?;
+        let (snapshot, governed) = (plan.snapshot.clone(), Governed::Listener(plan, place));
+        Some(Self::governed(worker, snapshot, target, governed))
+    }
+
+    fn governed(worker: &Worker, snapshot: Arc<Snapshot>, target: ServicePort, governed: Governed) -> Self {
+        Self {
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&target), None, None),
             lanes: RefCell::default(),
             snapshot,
             target,
-            destination,
+            governed,
         }
     }
 
     /// The route table, if it is that of this destination.
-    fn table_of(&self, destination: &Arc<Destination>) -> Option<Rc<RouteTable>> {
-        Arc::ptr_eq(&self.destination, destination).then(|| self.table.clone())
+    fn table_of(&self, of: &Arc<Destination>) -> Option<Rc<RouteTable>> {
+        match &self.governed {
+            Governed::Service { destination, table } => Arc::ptr_eq(destination, of).then(|| table.clone()),
+            Governed::Listener(..) => None,
+        }
     }
 
-    /// The rule that governs a request, with its place; `None` where no route is attached to the service.
-    pub(crate) fn rule(&self, request: &RequestView<'_>) -> Result<Option<(usize, &Rule)>, Reason> {
-        let rules = &self.port()?.rules;
+    /// The rule that governs a request, with its place; `None` where no route is attached to the service. Whom the
+    /// request is for, as the client wrote it, counts at a gateway.
+    pub(crate) fn rule(
+        &self,
+        authority: &str,
+        request: &RequestView<'_>,
+    ) -> Result<Option<(usize, &Rule)>, Reason> {
+        let (destination, table) = match &self.governed {
+            Governed::Service { destination, table } => (destination, table),
+            Governed::Listener(plan, place) => {
+                return plan.rule(*place, &host::normal(authority), request).map(Some);
+            }
+        };
+        let port = destination.ports.get(&self.target.port);
+        let rules = &port.ok_or(Reason::UnknownPort)?.rules;
         if rules.is_empty() {
             return Ok(None);
         }
-        let index = self.table.choose(rules, request).ok_or(Reason::NoRoute)?;
+        let index = table.choose(rules, request).ok_or(Reason::NoRoute)?;
         Ok(rules.get(index).map(|rule| (index, rule)))
     }
 
@@ -282,6 +364,10 @@ impl Known {
             .as_ref()
             .and_then(|policy| policy.timeouts)
             .unwrap_or_default();
+        let budgeted = match &self.governed {
+            Governed::Service { .. } => &self.target,
+            Governed::Listener(..) => &target,
+        };
         let lane = Rc::new(Lane {
             cluster: worker.cluster(&apart(governs)),
             filters,
@@ -291,8 +377,7 @@ impl Known {
                 .or_else(|| policy.as_ref().and_then(|policy| policy.retry.clone())),
             budget: match constrained {
                 Some(policy) => worker.budget(&apart(constrains), Some(policy)),
-                // Of the service that was called.
-                None => worker.budget(&(self.target.clone(), None), None),
+                None => worker.budget(&(budgeted.clone(), None), None),
             },
             labels: worker
                 .recorder
@@ -300,16 +385,10 @@ impl Known {
             policy: policy.filter(|policy| policy.governs_endpoints()),
             endpoints,
             backend: target,
+            quickest: RefCell::new(Quickest::new(Instant::now())),
         });
         self.lanes.borrow_mut().insert(at, lane.clone());
         Ok(lane)
-    }
-
-    fn port(&self) -> Result<&DestinationPort, Reason> {
-        self.destination
-            .ports
-            .get(&self.target.port)
-            .ok_or(Reason::UnknownPort)
     }
 }
 

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use decision::Reason;
-use decision::traffic::deadline::Deadline;
+use decision::traffic::deadline::{AttemptLimit, Deadline};
 use decision::traffic::grpc;
+use decision::traffic::lineage::{self, Inherited, TraceId};
 use decision::traffic::retry::{self, Attempts, Outcome, Verdict};
 use http::HeaderMap;
 use http::request::Parts;
@@ -25,6 +26,8 @@ pub(crate) struct Plan<'s> {
     /// Where equal requests go to one endpoint, which those are.
     pub(crate) key: Option<u64>,
     pub(crate) deadline: &'s Deadline,
+    /// The request that this one is made for, where it is known.
+    pub(crate) above: Option<(TraceId, Inherited)>,
     pub(crate) spoken: Spoken,
 }
 
@@ -44,9 +47,26 @@ pub(crate) async fn forward(
     // Of the retry that is being made.
     let mut retrying: Option<Permit> = None;
     loop {
-        let picked = pick(worker, plan, &tried)?;
+        let now = Instant::now();
+        let limit = plan.deadline.attempt(now);
+        if let Some(left) = plan.deadline.remaining(now)
+            && !plan.lane.quickest.borrow().can_meet(now, left)
+        {
+            return Err(Reason::RequestTimeout);
+        }
+        let picked = pick(worker, plan, &tried, now)?;
         let span = record.attempt(&picked.member.place, &mut parts.headers);
-        let result = attempt(plan, &picked, &parts, body).await;
+        // What hops above say that this one is, counts for as many.
+        let above = plan.above.map_or(1, |(_, inherited)| inherited.attempt);
+        let attempts = (above - 1).saturating_add(record.attempts());
+        tell(
+            &mut parts.headers,
+            record.is_grpc(),
+            attempts,
+            limit.as_ref(),
+            now,
+        );
+        let result = attempt(plan, &picked, &parts, body, limit).await;
         if let Some(reason) = body.failure() {
             // The client broke off or broke the rules: no endpoint's fault, and nothing to repeat.
             span.failed(reason, false);
@@ -57,8 +77,10 @@ pub(crate) async fn forward(
             plan.lane.cluster.judged(&picked, &outcome, Instant::now());
         }
         drop(retrying.take());
-        let verdict = judge(worker, plan, &outcome, body, record, &mut retrying);
-        let is_retried = verdict.is_some();
+        let is_final = is_failure(&outcome)
+            && matches!(&result, Ok(forwarded) if lineage::is_final(&forwarded.parts.headers));
+        let verdict = judge(worker, plan, &outcome, (attempts, is_final), body, &mut retrying);
+        let is_retried = matches!(verdict, Verdict::Retry { .. });
         record.attempted(is_failure(&outcome), picked.member.upstream.route.is_mtls());
         match &result {
             Ok(forwarded) => {
@@ -67,8 +89,18 @@ pub(crate) async fn forward(
             }
             Err(failure) => span.failed(failure.reason(), is_retried),
         }
-        let Some(after) = verdict else {
-            return result.map_err(Failure::reason);
+        let after = match verdict {
+            Verdict::Retry { after } => after,
+            Verdict::Deliver => return result.map_err(Failure::reason),
+            Verdict::GiveUp => {
+                worker.give_up(plan.above.map(|(trace, _)| trace));
+                let mut result = result;
+                if let Ok(forwarded) = &mut result {
+                    // Between sidecars only: what the application is told is for itself to say.
+                    forwarded.parts.headers.remove(&lineage::SHOULD_RETRY);
+                }
+                return result.map_err(Failure::reason);
+            }
         };
         tried.push(picked.member.place.clone());
         drop((result, picked));
@@ -92,7 +124,7 @@ impl Failure {
     }
 }
 
-fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place]) -> Result<Picked, Reason> {
+fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place], now: Instant) -> Result<Picked, Reason> {
     let endpoints = plan.lane.endpoints.as_ref().ok_or(Reason::NoEndpoint)?;
     let wanted = Wanted {
         set: endpoints,
@@ -100,9 +132,25 @@ fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place]) -> Result<Picked, Rea
         tried,
         key: plan.key,
         dice: worker.dice(),
-        now: Instant::now(),
+        now,
     };
     plan.lane.cluster.pick(&wanted).ok_or(Reason::NoEndpoint)
+}
+
+/// Tells the next hop how long it has, and which attempt this is over all hops.
+fn tell(headers: &mut HeaderMap, is_grpc: bool, attempts: u8, limit: Option<&AttemptLimit>, now: Instant) {
+    if let Some(limit) = limit {
+        let left = limit.at.saturating_duration_since(now);
+        if is_grpc {
+            headers.insert(&grpc::TIMEOUT, grpc::format_timeout(left));
+        } else {
+            let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(&lineage::EXPECTED_TIMEOUT, millis.into());
+        }
+    }
+    if attempts > 1 {
+        headers.insert(&lineage::ATTEMPT_COUNT, u16::from(attempts).into());
+    }
 }
 
 async fn attempt(
@@ -110,9 +158,11 @@ async fn attempt(
     picked: &Picked,
     parts: &Parts,
     body: &ReplaySource,
+    limit: Option<AttemptLimit>,
 ) -> Result<Forwarded, Failure> {
+    let began = picked.started();
     let sending = picked.member.upstream.send(parts, body, plan.spoken);
-    let sent = match plan.deadline.attempt(Instant::now()) {
+    let sent = match limit {
         None => sending.await.map_err(Failure::Send),
         Some(limit) => match timeout_at(limit.at.into(), sending).await {
             Ok(sent) => sent.map_err(Failure::Send),
@@ -121,11 +171,20 @@ async fn attempt(
     };
     match sent {
         Ok(mut forwarded) => {
-            picked.responded(Instant::now());
+            let now = Instant::now();
+            match answer::peer_failure(forwarded.parts.status, &forwarded.parts.headers) {
+                // The callee's sidecar answers quickly that its application does not.
+                Some(_) => picked.failed(now),
+                None => picked.responded(now),
+            }
+            if !forwarded.parts.status.is_server_error() {
+                let took = now.saturating_duration_since(began);
+                plan.lane.quickest.borrow_mut().answered(now, took);
+            }
             if let Some(bytes) = forwarded.answer.exact() {
                 plan.lane.cluster.answered(bytes);
             }
-            if matches!(picked.member.place, Place::Outside(_)) {
+            if matches!(picked.member.place, Place::Outside { .. }) {
                 answer::disown(&mut forwarded.parts.headers);
             }
             Ok(forwarded)
@@ -158,30 +217,36 @@ fn outcome_of_response(status: http::StatusCode, headers: &HeaderMap) -> Outcome
     }
 }
 
-/// How long to wait before another attempt; `None` where this one is delivered.
+/// What becomes of an attempt, `made` of them until now.
 fn judge(
     worker: &Worker,
     plan: &Plan<'_>,
     outcome: &Outcome,
+    (made, is_final): (u8, bool),
     body: &ReplaySource,
-    record: &Record,
     retrying: &mut Option<Permit>,
-) -> Option<std::time::Duration> {
+) -> Verdict {
     let now = Instant::now();
     let attempts = Attempts {
-        made: record.attempts(),
+        made,
+        is_final,
         replayable: body.is_replayable(),
         untouched: body.is_untouched(),
         remaining: plan.deadline.remaining(now),
     };
-    match retry::judge(plan.lane.retry.as_ref(), outcome, &attempts, worker.unit_dice()) {
-        Verdict::Retry { after } => {
-            if let Some(policy) = &plan.lane.policy {
-                *retrying = plan.lane.cluster.admit_retry(policy).ok()?;
-            }
-            plan.lane.budget.borrow_mut().try_retry(now).then_some(after)
+    let verdict = retry::judge(plan.lane.retry.as_ref(), outcome, &attempts, worker.unit_dice());
+    if !matches!(verdict, Verdict::Retry { .. }) {
+        return verdict;
+    }
+    if let Some(policy) = &plan.lane.policy {
+        match plan.lane.cluster.admit_retry(policy) {
+            Ok(permit) => *retrying = permit,
+            Err(_) => return Verdict::GiveUp,
         }
-        Verdict::Deliver => None,
+    }
+    match plan.lane.budget.borrow_mut().try_retry(now) {
+        true => verdict,
+        false => Verdict::GiveUp,
     }
 }
 

@@ -15,7 +15,9 @@ use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use certs::IdentityCell;
 use decision::traffic::budget::RetryBudgetState;
+use decision::traffic::lineage::Lineages;
 use decision::traffic::split::EvenDice;
+use model::gateway::Transport;
 use model::resilience::RetryBudget;
 use model::{MeshDomain, ServicePort, Snapshot, TrafficPolicy};
 use rand::rngs::SmallRng;
@@ -25,6 +27,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::ConfigHandle;
 use crate::destinations::Destinations;
+use crate::gateway::plan::{Plan, Socket};
+use crate::gateway::ports::Plans;
 use crate::presence::Connections;
 use crate::settings::Settings;
 use crate::telemetry::Recorder;
@@ -36,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) config: ConfigHandle,
     pub(crate) identity: IdentityCell,
     pub(crate) domain: MeshDomain,
+    /// What a gateway serves; nothing in a sidecar.
+    pub(crate) plans: Plans,
     pub(crate) registry: Arc<crate::stats::Registry>,
     pub(crate) tracer: opentelemetry_sdk::trace::SdkTracer,
     pub(crate) exporting: bool,
@@ -52,10 +58,13 @@ pub(crate) struct Worker {
     pub(crate) connections: Connections,
     snapshots: RefCell<Cache<Snapshots, Arc<Snapshot>>>,
     around: Rc<Surroundings>,
+    plans: RefCell<Cache<Plans, Arc<Plan>>>,
     clusters: RefCell<HashMap<ClusterKey, Rc<Cluster>>>,
     apps: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
     budgets: RefCell<HashMap<ClusterKey, Budget>>,
     pub(crate) destinations: Destinations,
+    /// The requests that the application is answering.
+    pub(crate) lineages: Rc<RefCell<Lineages>>,
     dice: RefCell<SmallRng>,
     split_dice: RefCell<EvenDice>,
     /// Connections and tunnels; a stopping worker waits for them.
@@ -90,10 +99,12 @@ impl Worker {
             recorder,
             connections: Connections::default(),
             snapshots: RefCell::new(Cache::new(Snapshots(shared.config.clone()))),
+            plans: RefCell::new(Cache::new(shared.plans.clone())),
             clusters: RefCell::default(),
             apps: RefCell::default(),
             budgets: RefCell::default(),
             destinations: Destinations::default(),
+            lineages: Rc::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             split_dice: RefCell::new(EvenDice::new(rand::random())),
             tasks: TaskTracker::new(),
@@ -104,6 +115,11 @@ impl Worker {
     /// The configuration in use now. A request keeps what it got from beginning to end.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.borrow_mut().load().clone()
+    }
+
+    /// What a gateway serves now, with the configuration that says so.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.plans.borrow_mut().load().clone()
     }
 
     pub(crate) fn dice(&self) -> u64 {
@@ -135,10 +151,14 @@ impl Worker {
         self.apps.borrow_mut().entry(address).or_insert_with(new).clone()
     }
 
-    /// The retry budget of a destination, as its policy has it.
+    /// This worker's share of a destination's retry budget, as its policy has it.
     pub(crate) fn budget(&self, key: &ClusterKey, policy: Option<&TrafficPolicy>) -> Budget {
         let constraint = policy.and_then(|policy| policy.retry_constraint);
-        let budget = constraint.map_or_else(RetryBudget::default, |constraint| constraint.budget());
+        let whole = constraint.map_or_else(RetryBudget::default, |constraint| constraint.budget());
+        let budget = RetryBudget {
+            min_retries: whole.min_retries / self.shared.settings.workers.max(1) as f64,
+            ..whole
+        };
         let mut budgets = self.budgets.borrow_mut();
         if let Some(known) = budgets.get(key)
             && *known.borrow().budget() == budget
@@ -148,6 +168,21 @@ impl Worker {
         let new = Rc::new(RefCell::new(RetryBudgetState::new(budget, Instant::now())));
         budgets.insert(key.clone(), new.clone());
         new
+    }
+
+    /// Asks the connections of ports to end that a gateway has no more, or for something else.
+    pub(crate) fn close_ports(&self) {
+        let plan = self.plan();
+        self.connections.close_where(|front| {
+            let serves = if front.is_tls {
+                Transport::Tls
+            } else {
+                Transport::Http
+            };
+            front
+                .port
+                .is_some_and(|port| plan.transport(Socket::tcp(port)) != Some(serves))
+        });
     }
 
     /// Closes what was not used for a while, and forgets services that are gone.

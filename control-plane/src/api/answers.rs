@@ -8,7 +8,7 @@ use proto::v1::applied_object::Change as WireChange;
 use tonic::Status;
 
 use crate::mesh::{Change, Upsert};
-use crate::sources::{DEFAULT_NAMESPACE, Diagnostic, ObjectKey};
+use crate::sources::{DEFAULT_NAMESPACE, Diagnostic, Kind, ObjectKey};
 use crate::stream::ProxyRecord;
 use crate::tokens::unix_wire;
 use crate::view::{self, MeshState, StoredObject};
@@ -120,7 +120,10 @@ pub(super) fn conditions(state: &MeshState, key: &ObjectKey) -> Vec<v1::Conditio
 pub(super) fn name_to_wire(key: &ObjectKey) -> v1::ObjectName {
     v1::ObjectName {
         kind: key.kind.to_string(),
-        namespace: key.namespace.to_string(),
+        namespace: match key.kind.is_namespaced() {
+            true => key.namespace.to_string(),
+            false => String::new(),
+        },
         name: key.name.to_string(),
     }
 }
@@ -130,9 +133,13 @@ pub(super) fn name_from_wire(name: &v1::ObjectName) -> Result<ObjectKey, Status>
         "" => DEFAULT_NAMESPACE,
         namespace => namespace,
     };
-    let text = format!("{}/{namespace}/{}", name.kind, name.name);
-    text.parse()
-        .map_err(|error: model::FieldError| Status::invalid_argument(error.to_string()))
+    let refused = |error: model::FieldError| Status::invalid_argument(error.to_string());
+    let kind: Kind = name.kind.parse().map_err(refused)?;
+    let text = match kind.is_namespaced() {
+        true => format!("{kind}/{namespace}/{}", name.name),
+        false => format!("{kind}/{}", name.name),
+    };
+    text.parse().map_err(refused)
 }
 
 fn change_to_wire(change: Change) -> WireChange {
@@ -143,12 +150,14 @@ fn change_to_wire(change: Change) -> WireChange {
     }
 }
 
-pub(super) fn diagnostic_to_wire(diagnostic: &Diagnostic) -> v1::Diagnostic {
-    v1::Diagnostic {
-        file: diagnostic.file.clone(),
-        line: diagnostic.line,
-        column: diagnostic.column,
-        field: diagnostic.field.clone(),
-        message: diagnostic.message.clone(),
+impl From<&Diagnostic> for v1::Diagnostic {
+    fn from(diagnostic: &Diagnostic) -> Self {
+        Self {
+            file: diagnostic.file.clone(),
+            line: diagnostic.line,
+            column: diagnostic.column,
+            field: diagnostic.field.clone(),
+            message: diagnostic.message.clone(),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A whole control plane on free ports, judged through its own gRPC over TLS.
 
+mod gateway;
 mod hostile;
 mod identity;
 mod operator;

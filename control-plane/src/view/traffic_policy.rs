@@ -6,18 +6,18 @@ use std::sync::Arc;
 use model::service::Service;
 use model::{Label, TrafficPolicy};
 
+use super::MeshState;
 use super::attach::Objection;
-use super::{MeshState, StoredObject};
-use crate::sources::{Kind, Object, ObjectKey, PolicyTarget, TrafficPolicyObject};
+use crate::sources::{Kind, Object, ObjectKey, TrafficPolicyObject, TrafficTarget};
 
 /// The policy of each port of a Service: one that names the port before one of the whole Service; of two that say the
 /// same target the older, then the first by name.
 pub(super) fn of_ports(state: &MeshState, service: &Service) -> BTreeMap<u16, Arc<TrafficPolicy>> {
     let name = &service.name;
-    let policies = policies_in(state, &name.namespace);
-    let target = |section| PolicyTarget {
+    let policies = state.traffic_policies_in(&name.namespace);
+    let target = |section| TrafficTarget {
         kind: Kind::Service,
-        name: name.name.clone(),
+        name: (&name.name).into(),
         section,
     };
     let whole = winner(&policies, &target(None));
@@ -31,19 +31,19 @@ pub(super) fn of_ports(state: &MeshState, service: &Service) -> BTreeMap<u16, Ar
 
 /// The policy of a route.
 pub(super) fn of_route(state: &MeshState, route: &ObjectKey) -> Option<Arc<TrafficPolicy>> {
-    let target = PolicyTarget {
+    let target = TrafficTarget {
         kind: route.kind,
         name: route.name.clone(),
         section: None,
     };
-    let policies = policies_in(state, &route.namespace);
+    let policies = state.traffic_policies_in(&route.namespace);
     winner(&policies, &target).map(|policy| policy.policy.clone())
 }
 
 /// What keeps a policy from each of its targets.
 pub(super) fn objections(state: &MeshState, policy: &TrafficPolicyObject) -> Vec<Objection> {
-    let policies = policies_in(state, &policy.key.namespace);
-    let of_target = |target: &PolicyTarget| {
+    let policies = state.traffic_policies_in(&policy.key.namespace);
+    let of_target = |target: &TrafficTarget| {
         exists(state, &policy.key.namespace, target)?;
         match winner(&policies, target) {
             Some(winner) if winner.key != policy.key => Err(Objection {
@@ -60,7 +60,7 @@ pub(super) fn objections(state: &MeshState, policy: &TrafficPolicyObject) -> Vec
         .collect()
 }
 
-fn exists(state: &MeshState, namespace: &Label, target: &PolicyTarget) -> Result<(), Objection> {
+fn exists(state: &MeshState, namespace: &Label, target: &TrafficTarget) -> Result<(), Objection> {
     let not_found = |message| Objection {
         reason: "TargetNotFound",
         message,
@@ -89,7 +89,7 @@ fn exists(state: &MeshState, namespace: &Label, target: &PolicyTarget) -> Result
     }
 }
 
-fn said(target: &PolicyTarget) -> String {
+fn said(target: &TrafficTarget) -> String {
     match &target.section {
         Some(section) => format!("port {section:?} of {} {}", target.kind, target.name),
         None => format!("{} {}", target.kind, target.name),
@@ -98,23 +98,10 @@ fn said(target: &PolicyTarget) -> String {
 
 fn winner<'a>(
     policies: &[&'a TrafficPolicyObject],
-    target: &PolicyTarget,
+    target: &TrafficTarget,
 ) -> Option<&'a TrafficPolicyObject> {
     let mut naming = policies.iter().filter(|policy| policy.targets.contains(target));
     naming.next().copied()
-}
-
-/// Oldest first, then by name.
-fn policies_in<'a>(state: &'a MeshState, namespace: &'a Label) -> Vec<&'a TrafficPolicyObject> {
-    let stored = state.objects_in(Kind::BackendTrafficPolicy, namespace);
-    let mut aged: Vec<(u64, &TrafficPolicyObject)> = stored
-        .filter_map(|StoredObject { object, created }| match object {
-            Object::TrafficPolicy(policy) => Some((*created, policy)),
-            _ => None,
-        })
-        .collect();
-    aged.sort_by(|(one, a), (other, b)| one.cmp(other).then_with(|| a.key.cmp(&b.key)));
-    aged.into_iter().map(|(_, policy)| policy).collect()
 }
 
 #[cfg(test)]
@@ -123,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::sources::parse_documents;
-    use crate::view::{conditions, destination, endpoints};
+    use crate::view::{StoredObject, conditions, destination, endpoints};
 
     /// A Service with two ports and a route, and these policies, each younger than the one before it.
     fn state(policies: &[String]) -> MeshState {

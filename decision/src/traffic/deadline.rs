@@ -23,12 +23,12 @@ pub struct AttemptLimit {
 }
 
 impl Deadline {
-    /// Of a request that arrived at `start`: the shorter of the route's request timeout and what the caller
-    /// gave in `grpc-timeout`. A time beyond what the clock can count is no limit.
-    pub fn new(start: Instant, timeouts: &Timeouts, grpc_timeout: Option<Duration>) -> Self {
-        let given = [timeouts.request, grpc_timeout].into_iter().flatten().min();
+    /// Of a request that arrived at `start`: the route's request timeout, or when its caller waits no longer
+    /// ([`super::lineage`]), whichever is earlier. A time beyond what the clock can count is no limit.
+    pub fn new(start: Instant, timeouts: &Timeouts, until: Option<Instant>) -> Self {
+        let own = timeouts.request.and_then(|given| start.checked_add(given));
         Self {
-            whole: given.and_then(|given| start.checked_add(given)),
+            whole: [own, until].into_iter().flatten().min(),
             attempt: timeouts.backend_request,
         }
     }
@@ -49,7 +49,7 @@ impl Deadline {
     }
 
     /// Until when an attempt that starts `now` may take; `None` where nothing limits it. What is left then is
-    /// also the `grpc-timeout` to pass on.
+    /// also what the next hop is told.
     pub fn attempt(&self, now: Instant) -> Option<AttemptLimit> {
         let own = self.attempt.and_then(|time| now.checked_add(time));
         match (self.whole, own) {
@@ -82,16 +82,16 @@ mod tests {
         fn the_earliest_limit_counts(
             request in option::of(1u64..100),
             attempt in option::of(1u64..100),
-            grpc in option::of(0u64..100),
+            until in option::of(0u64..100),
             now in 0u64..120,
         ) {
             const NEVER: u64 = 1_000_000;
             let ms = Duration::from_millis;
             let start = Instant::now();
             let timeouts = Timeouts { request: request.map(ms), backend_request: attempt.map(ms) };
-            let deadline = Deadline::new(start, &timeouts, grpc.map(ms));
+            let deadline = Deadline::new(start, &timeouts, until.map(|until| start + ms(until)));
 
-            let whole = request.unwrap_or(NEVER).min(grpc.unwrap_or(NEVER));
+            let whole = request.unwrap_or(NEVER).min(until.unwrap_or(NEVER));
             let own = now + attempt.unwrap_or(NEVER);
             prop_assert_eq!(deadline.is_over(start + ms(now)), whole <= now);
             prop_assert_eq!(
@@ -110,10 +110,10 @@ mod tests {
     #[test]
     fn uncountable_times_are_no_limit() {
         let forever = Timeouts {
-            request: None,
+            request: Some(Duration::MAX),
             backend_request: Some(Duration::MAX),
         };
-        let deadline = Deadline::new(Instant::now(), &forever, Some(Duration::MAX));
+        let deadline = Deadline::new(Instant::now(), &forever, None);
         assert_eq!(deadline.at(), None);
         assert_eq!(deadline.attempt(Instant::now()), None);
     }

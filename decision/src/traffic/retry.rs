@@ -27,7 +27,8 @@ pub enum Outcome {
 /// What is known of a request when an attempt has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempts {
-    /// Attempts made until now, the one that is judged included.
+    /// Attempts made until now, the one that is judged included, and those that hops above have made of this request
+    /// ([`super::lineage`]).
     pub made: u8,
     /// The request can be sent again from its first byte: its whole body is kept, or it has none.
     pub replayable: bool,
@@ -36,6 +37,8 @@ pub struct Attempts {
     pub untouched: bool,
     /// What is left of the request's time; `None` where it has no limit.
     pub remaining: Option<Duration>,
+    /// Whoever answered says that this is final ([`super::lineage::is_final`]).
+    pub is_final: bool,
 }
 
 /// What becomes of an outcome.
@@ -43,6 +46,8 @@ pub struct Attempts {
 pub enum Verdict {
     /// The caller gets it, as an answer or as an error.
     Deliver,
+    /// As [`Verdict::Deliver`]; and no hop above should try again what was tried here as often as it may be.
+    GiveUp,
     /// Another attempt, no sooner than this; still to be granted by [`super::budget`].
     Retry { after: Duration },
 }
@@ -54,7 +59,7 @@ pub enum Verdict {
 /// this by 0 attempts, connections that broke and attempts that ran out of time are tried again too, and so
 /// are the policy's codes. A gRPC status counts as the code that means the same ([`grpc::http_status`]), an
 /// answer that may not be passed on as the 502 it would become. A retry whose backoff would use up the
-/// remaining time is not made.
+/// remaining time is not made; a hop above may have more of it, so that this is no [`Verdict::GiveUp`].
 ///
 /// `dice` is uniform in 0.0–1.0 and spreads the wait, see [`backoff::wait`].
 pub fn judge(policy: Option<&RetryPolicy>, outcome: &Outcome, attempts: &Attempts, dice: f64) -> Verdict {
@@ -63,8 +68,18 @@ pub fn judge(policy: Option<&RetryPolicy>, outcome: &Outcome, attempts: &Attempt
         |policy| (policy.attempts, policy.backoff),
     );
     let retries_made = attempts.made.saturating_sub(1);
-    if retries_made >= limit || !can_be_sent_again(outcome, attempts) || !is_worth_another(policy, outcome) {
+    if attempts.is_final && !matches!(outcome, Outcome::NotSent(_)) {
+        return Verdict::GiveUp;
+    }
+    if !can_be_sent_again(outcome, attempts) || !is_worth_another(policy, outcome) {
         return Verdict::Deliver;
+    }
+    if retries_made >= limit {
+        return if limit == 0 {
+            Verdict::Deliver
+        } else {
+            Verdict::GiveUp
+        };
     }
     let after = backoff::wait(base, retries_made, dice);
     if attempts.remaining.is_some_and(|remaining| remaining <= after) {
@@ -135,12 +150,13 @@ mod tests {
 
     fn some_attempts() -> impl Strategy<Value = Attempts> {
         let remaining = option::of((0u64..1_000).prop_map(Duration::from_millis));
-        (1u8..6, any::<bool>(), any::<bool>(), remaining).prop_map(
-            |(made, replayable, untouched, remaining)| Attempts {
+        (1u8..6, any::<bool>(), any::<bool>(), remaining, any::<bool>()).prop_map(
+            |(made, replayable, untouched, remaining, is_final)| Attempts {
                 made,
                 replayable,
                 untouched,
                 remaining,
+                is_final,
             },
         )
     }
@@ -163,6 +179,9 @@ mod tests {
             return false;
         }
         let was_sent = !matches!(outcome, Outcome::NotSent(_));
+        if was_sent && attempts.is_final {
+            return false;
+        }
         if !attempts.replayable && (was_sent || !attempts.untouched) {
             return false;
         }
@@ -198,6 +217,11 @@ mod tests {
                     prop_assert!(base <= after && after <= backoff::longest(base, attempts.made - 1));
                     prop_assert!(attempts.remaining.is_none_or(|remaining| after < remaining));
                 }
+                Verdict::GiveUp => {
+                    let endless = Attempts { made: 1, is_final: false, ..attempts };
+                    prop_assert!(!may_retry(policy.as_ref(), &outcome, &attempts));
+                    prop_assert!(attempts.is_final || may_retry(policy.as_ref(), &outcome, &endless));
+                }
                 Verdict::Deliver => {
                     let longest = backoff::longest(base, attempts.made - 1);
                     let short = attempts.remaining.is_some_and(|left| left <= longest);
@@ -212,10 +236,11 @@ mod tests {
         replayable: true,
         untouched: false,
         remaining: None,
+        is_final: false,
     };
 
     fn retries(policy: Option<&RetryPolicy>, outcome: Outcome, attempts: Attempts) -> bool {
-        judge(policy, &outcome, &attempts, 0.5) != Verdict::Deliver
+        matches!(judge(policy, &outcome, &attempts, 0.5), Verdict::Retry { .. })
     }
 
     #[test]

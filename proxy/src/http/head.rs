@@ -2,11 +2,13 @@
 
 use decision::Reason;
 use decision::message::{MessageLimits, fields, request};
+use decision::traffic::forwarded;
 use http::header::{CONNECTION, HOST, HeaderValue, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
 
+use crate::downstream::Downstream;
 use crate::upstream::Spoken;
 
 /// What the steps need to know of an accepted head.
@@ -104,4 +106,24 @@ impl Head {
         }
         Ok(parts)
     }
+}
+
+/// Says in a head for the next leg that its connection is TLS, where that is said: in `:scheme`.
+pub(crate) fn sent_by_tls(parts: &mut Parts) -> Result<(), Reason> {
+    if parts.uri.scheme().is_some() {
+        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        uri.scheme = Some(Scheme::HTTPS);
+        parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadTarget)?;
+    }
+    Ok(())
+}
+
+/// Says in a head for the next leg who called at the gateway.
+pub(crate) fn tell_of_client(parts: &mut Parts, downstream: &Downstream) {
+    let host = match parts.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => parts.headers.get(HOST).cloned(),
+    };
+    let (client, scheme) = (downstream.client.ip(), downstream.front.scheme());
+    forwarded::tell(&mut parts.headers, client, scheme, host);
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use decision::Reason;
+use decision::traffic::lineage::{self, TraceId};
 use http::Response;
 use http::request::Parts;
 
@@ -20,12 +21,7 @@ use crate::upstream::{Forwarded, SendFailure, Spoken};
 pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
     let Arrived { request, refused } = arrived;
     let (parts, incoming) = request.into_parts();
-    let mut record = Record::open(
-        &downstream.worker.recorder,
-        Direction::Inbound,
-        downstream.client,
-        &parts,
-    );
+    let mut record = Record::open(downstream, Direction::Inbound, &parts);
     record.peer = downstream.peer.as_ref().map(|peer| peer.id().clone());
     record.labels.clone_from(&downstream.labels);
     // Sent once: whether to try again is for the caller's sidecar to judge, which knows other endpoints.
@@ -34,6 +30,9 @@ pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Res
         Ok(Forwarded { mut parts, answer }) => {
             clean_response(&mut parts);
             answer::disown(&mut parts.headers);
+            if (parts.status.is_server_error() || record.is_grpc()) && record.gave_up() {
+                lineage::mark_final(&mut parts.headers);
+            }
             parts.version = http::Version::HTTP_11;
             record.responded(parts.status, &parts.headers);
             Response::from_parts(parts, ResponseBody::passing(answer, record, None))
@@ -57,7 +56,12 @@ async fn steps(
     // 1. One unambiguous message.
     let head = Head::judge(&parts, &worker.limits.message)?;
 
-    // 2. Where the application serves what the caller's SNI named.
+    // 2. What calls inherit that the application makes for it.
+    if let Some(trace) = TraceId::of(&parts.headers) {
+        record.answering = Some(worker.answering(trace, &parts.headers, record));
+    }
+
+    // 3. Where the application serves what the caller's SNI named.
     let snapshot = worker.snapshot();
     record.generation = snapshot.generation;
     let service = downstream.service.as_ref().ok_or(Reason::UnknownService)?;
@@ -68,11 +72,11 @@ async fn steps(
         .ok_or(Reason::UnknownService)?;
     let spoken = Spoken::to_app(served.protocol, head.upgrade, record.is_grpc());
 
-    // 3. What is sent, as a child of this sidecar's span.
+    // 4. What is sent, as a child of this sidecar's span.
     let mut upstream = head.upstream_parts(parts, spoken, None)?;
     record.propagate(&mut upstream.headers);
 
-    // 4. Sent, once.
+    // 5. Sent, once.
     let sent = worker.app(served.app).send(&upstream, body, spoken).await;
     record.attempted(sent.is_err(), false);
     match sent {

@@ -8,7 +8,7 @@ use decision::message::fields;
 use decision::traffic::deadline::Deadline;
 use decision::traffic::hop::HopVersion;
 use decision::traffic::route::RequestView;
-use decision::traffic::{filter, grpc, split};
+use decision::traffic::{filter, split};
 use http::header::SET_COOKIE;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, Version};
@@ -16,11 +16,12 @@ use model::route::Rule;
 
 use super::answer;
 use super::body::ResponseBody;
-use super::head::Head;
+use super::head::{self, Head};
 use super::replay::ReplaySource;
 use crate::destinations::{Affinity, Found, Lane};
 use crate::downstream::{Arrived, Downstream};
 use crate::forward::{self, Plan};
+use crate::lineage;
 use crate::stats::Direction;
 use crate::telemetry::Record;
 use crate::upstream::{Forwarded, Spoken};
@@ -29,12 +30,7 @@ use crate::upstream::{Forwarded, Spoken};
 pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
     let Arrived { request, refused } = arrived;
     let (parts, incoming) = request.into_parts();
-    let mut record = Record::open(
-        &downstream.worker.recorder,
-        Direction::Outbound,
-        downstream.client,
-        &parts,
-    );
+    let mut record = Record::open(downstream, Direction::Outbound, &parts);
     let body = ReplaySource::new(incoming, downstream.worker.limits.replay_bytes);
     match steps(downstream, parts, &body, refused, &mut record).await {
         Ok(chosen) => respond(chosen, record),
@@ -65,18 +61,28 @@ async fn steps(
 
     // 1. One unambiguous message, and whom it is for.
     let head = Head::judge(&parts, &worker.limits.message)?;
-    let (local, authority) = (downstream.service.as_ref(), head.authority(&parts));
-    let Found { known, authority } = worker.destinations.find(worker, local, authority).await?;
+    let written = head.authority(&parts);
+    let Found { known, authority } = match downstream.front.port {
+        None => {
+            let local = downstream.service.as_ref();
+            worker.destinations.find(worker, local, written).await?
+        }
+        Some(port) => {
+            let sni = downstream.sni.as_deref();
+            worker.destinations.at_gateway(worker, port, sni, written)?
+        }
+    };
     record.generation = known.snapshot.generation;
     record.labels = Some(known.labels.clone());
 
     // 2. The rule, and of its backends one.
-    let rule = known.rule(&RequestView {
+    let view = RequestView {
         method: &parts.method,
         path: parts.uri.path(),
         query: parts.uri.query(),
         headers: &parts.headers,
-    })?;
+    };
+    let rule = known.rule(written, &view)?;
     let backend = choose_backend(rule, || worker.split_dice())?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
@@ -86,7 +92,8 @@ async fn steps(
     };
 
     // 3. What is sent: without what was meant for this hop only, and as the filters want it.
-    let spoken = match lane.outside() {
+    let outside = lane.outside();
+    let spoken = match outside {
         Some(outside) => Spoken::to_app(outside.protocol, head.upgrade, record.is_grpc()),
         None if head.upgrade => Spoken::Http1,
         None => match lane
@@ -97,13 +104,18 @@ async fn steps(
             HopVersion::Http2 => Spoken::Http2,
         },
     };
-    let grpc_timeout = if record.is_grpc() {
-        grpc::timeout(&parts.headers)
-    } else {
-        None
-    };
-    let deadline = Deadline::new(record.started(), &lane.timeouts, grpc_timeout);
+    let above = worker.inherited(&parts.headers);
+    let said = lineage::deadline(&parts.headers, record);
+    let inherited = above.and_then(|(_, inherited)| inherited.deadline);
+    let until = [said, inherited].into_iter().flatten().min();
+    let deadline = Deadline::new(record.started(), &lane.timeouts, until);
     let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
+    if outside.is_some_and(|outside| outside.tls.is_some()) {
+        head::sent_by_tls(&mut upstream)?;
+    }
+    if downstream.front.port.is_some() {
+        head::tell_of_client(&mut upstream, downstream);
+    }
     filter::on_request(&lane.filters, &mut upstream.headers);
 
     // 4. Attempts, until one is delivered.
@@ -111,6 +123,7 @@ async fn steps(
         lane: &lane,
         key: affinity.key,
         deadline: &deadline,
+        above,
         spoken,
     };
     let forwarded = forward::forward(worker, &plan, upstream, body, record).await?;

@@ -17,6 +17,8 @@ use model::{Generation, ServicePort, SpiffeId};
 use opentelemetry_sdk::trace::SdkTracer;
 
 use super::spans::{AttemptSpan, RequestSpan};
+use crate::downstream::Downstream;
+use crate::lineage::Answering;
 use crate::stats::{Cells, Direction, Registry, Series};
 use crate::upstream::{Permit, Place};
 
@@ -57,6 +59,8 @@ pub(crate) struct Record {
     pub(crate) labels: Option<Rc<Labels>>,
     pub(crate) generation: Generation,
     pub(crate) peer: Option<SpiffeId>,
+    /// Of a request that the application answers, where it belongs to a trace.
+    pub(crate) answering: Option<Answering>,
     is_grpc: bool,
     attempts: u8,
     status: Option<StatusCode>,
@@ -143,12 +147,8 @@ impl Recorder {
 
 impl Record {
     /// Opens the record of a request, and its span: SERVER inbound, CLIENT outbound.
-    pub(crate) fn open(
-        recorder: &Rc<Recorder>,
-        direction: Direction,
-        client: SocketAddr,
-        parts: &http::request::Parts,
-    ) -> Self {
+    pub(crate) fn open(downstream: &Downstream, direction: Direction, parts: &http::request::Parts) -> Self {
+        let (recorder, client) = (&downstream.worker.recorder, downstream.client);
         let is_grpc = grpc::is_grpc(&parts.headers);
         let line = recorder.access_log.then(|| {
             Box::new(Line {
@@ -159,7 +159,7 @@ impl Record {
             })
         });
         Self {
-            span: RequestSpan::open(recorder, direction, client, parts, is_grpc),
+            span: RequestSpan::open(downstream, direction, parts, is_grpc),
             recorder: recorder.clone(),
             direction,
             started: Instant::now(),
@@ -167,6 +167,7 @@ impl Record {
             labels: None,
             generation: Generation::default(),
             peer: None,
+            answering: None,
             is_grpc,
             attempts: 0,
             status: None,
@@ -176,6 +177,11 @@ impl Record {
             ended: false,
             held: None,
         }
+    }
+
+    /// Whether a call that was made for this request failed for good.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.answering.as_ref().is_some_and(Answering::gave_up)
     }
 
     pub(crate) fn is_grpc(&self) -> bool {

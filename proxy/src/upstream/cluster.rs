@@ -12,6 +12,8 @@ use decision::Reason;
 use decision::traffic::balance::{self, Ask, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
 use decision::traffic::hop::{HopLoad, HopVersion};
 use decision::traffic::retry::Outcome;
+use model::endpoint::OutsidePort;
+use model::gateway::BackendTls;
 use model::{Endpoint, EndpointSet, Endpoints, Labels, MeshDomain, TrafficPolicy};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
@@ -19,6 +21,7 @@ use smallvec::SmallVec;
 use super::dial::{MeshRoute, Route};
 use super::governed::Governed;
 use super::joint::{Counted, Joint, Joints, Permit};
+use super::outside::OutsideTls;
 use super::pool::Upstream;
 use super::terms::Terms;
 use crate::settings::Limits;
@@ -78,11 +81,15 @@ pub(crate) struct Member {
     at: Cell<usize>,
 }
 
-/// Where an endpoint is, and whose. Only what configuration lists as outside the mesh is ever called in plain.
+/// Where an endpoint is, and whose. Only what configuration lists as outside the mesh is ever called without mTLS.
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     Workload(Arc<Endpoint>),
-    Outside(SocketAddr),
+    Outside {
+        address: SocketAddr,
+        /// `None`: in plain.
+        tls: Option<Arc<BackendTls>>,
+    },
 }
 
 /// An endpoint chosen for one attempt; its load counts the attempt until it is answered or this is dropped.
@@ -239,10 +246,12 @@ impl Cluster {
 
     fn take_up(&self, state: &mut State, wanted: &Wanted<'_>, same_policy: bool) {
         let before = std::mem::take(&mut state.members);
+        // All addresses of a port have the same.
+        let mut tls = None;
         state.members = self
             .places(&wanted.set.endpoints)
             .into_iter()
-            .filter_map(|place| self.member(place, &before))
+            .filter_map(|place| self.member(place, &before, &mut tls))
             .collect();
         state.set = Some(wanted.set.clone());
         if !same_policy {
@@ -291,16 +300,24 @@ impl Cluster {
         match endpoints {
             Endpoints::Mesh(workloads) => workloads.iter().cloned().map(Place::Workload).collect(),
             Endpoints::Outside(ports) => {
-                let port = ports.get(&self.key.0.port).into_iter();
-                port.flat_map(|port| &port.addresses)
-                    .copied()
-                    .map(Place::Outside)
-                    .collect()
+                let Some(OutsidePort { addresses, tls, .. }) = ports.get(&self.key.0.port) else {
+                    return Vec::new();
+                };
+                let outside = |address: &SocketAddr| Place::Outside {
+                    address: *address,
+                    tls: tls.clone(),
+                };
+                addresses.iter().map(outside).collect()
             }
         }
     }
 
-    fn member(&self, place: Place, before: &[Rc<Member>]) -> Option<Rc<Member>> {
+    fn member(
+        &self,
+        place: Place,
+        before: &[Rc<Member>],
+        made: &mut Option<OutsideTls>,
+    ) -> Option<Rc<Member>> {
         if let Some(member) = before.iter().find(|member| member.place.is(&place)) {
             return Some(member.clone());
         }
@@ -311,7 +328,23 @@ impl Cluster {
                 endpoint.identity.clone(),
                 self.around.identity.clone(),
             )),
-            Place::Outside(address) => Route::Outside(*address),
+            Place::Outside { address, tls: None } => Route::Outside(*address, None),
+            Place::Outside {
+                address,
+                tls: Some(tls),
+            } => {
+                let made = match made {
+                    Some(made) => Ok(made.clone()),
+                    None => OutsideTls::new(tls).inspect(|new| *made = Some(new.clone())),
+                };
+                match made {
+                    Ok(made) => Route::Outside(*address, Some(made)),
+                    Err(error) => {
+                        tracing::error!(%address, %error, "no TLS settings for a backend");
+                        Route::Nowhere(*address)
+                    }
+                }
+            }
         };
         Some(Rc::new(Member {
             place,
@@ -326,7 +359,7 @@ impl Place {
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
             Self::Workload(endpoint) => endpoint.address,
-            Self::Outside(address) => *address,
+            Self::Outside { address, .. } => *address,
         }
     }
 
@@ -338,7 +371,13 @@ impl Place {
                     && one.address == other.address
                     && one.identity == other.identity
             }
-            (Self::Outside(one), Self::Outside(other)) => one == other,
+            (
+                Self::Outside { address, tls },
+                Self::Outside {
+                    address: other,
+                    tls: others,
+                },
+            ) => address == other && tls == others,
             _ => false,
         }
     }
@@ -349,12 +388,16 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Workload(endpoint) => endpoint.workload.fmt(f),
-            Self::Outside(address) => address.fmt(f),
+            Self::Outside { address, .. } => address.fmt(f),
         }
     }
 }
 
 impl Picked {
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The response's head has arrived.
     pub(crate) fn responded(&self, now: Instant) {
         self.answered.set(true);
@@ -388,12 +431,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use model::AppProtocol;
-    use model::endpoint::OutsidePort;
 
     use super::*;
 
     fn cluster() -> Rc<Cluster> {
-        let target: ServicePort = "shop/pay:80".parse().unwrap();
+        let target: model::ServicePort = "shop/pay:80".parse().unwrap();
         let around = Surroundings {
             domain: MeshDomain::default(),
             identity: IdentityCell::default(),

@@ -100,7 +100,7 @@ impl Governed {
         let distance = |member: &Member| match (&prefers, &member.place) {
             (None, _) => 0,
             (Some(_), Place::Workload(endpoint)) => balance::distance(own, &endpoint.labels),
-            (Some(_), Place::Outside(_)) => balance::distance(own, &Labels::default()),
+            (Some(_), Place::Outside { .. }) => balance::distance(own, &Labels::default()),
         };
         let since = self.seeded.then_some(now);
         let known = |place: &Option<usize>| place.and_then(|at| self.hosts.get(at)).cloned();

@@ -7,6 +7,7 @@ mod cluster;
 mod dial;
 mod governed;
 mod joint;
+mod outside;
 mod pool;
 mod terms;
 

@@ -6,18 +6,36 @@ mod spec;
 
 use std::sync::Arc;
 
+use model::TrafficPolicy;
 use model::traffic_policy::{ConnectionPolicy, TcpKeepalive};
-use model::{Label, TrafficPolicy};
 
-use self::spec::TargetRef;
+use self::spec::{BackendTrafficPolicy, TargetRef};
 use super::check::{At, Distinct, key};
 use super::http_route::duration;
-use super::object::{Kind, PolicyTarget, TrafficPolicyObject};
-
-pub(super) use self::spec::BackendTrafficPolicy;
+use super::object::{Kind, ObjectKey, ObjectName};
+use super::reference::{GATEWAY_GROUP, core_is_empty};
 
 /// Most targets of one policy (Gateway API's limit for its own).
 const MAX_TARGETS: usize = 16;
+
+/// What a BackendTrafficPolicy says, and of what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrafficPolicyObject {
+    pub key: ObjectKey,
+    /// In the policy's own namespace; never empty, each once.
+    pub targets: Vec<TrafficTarget>,
+    pub policy: Arc<TrafficPolicy>,
+}
+
+/// One `targetRefs` entry, not yet checked for existence.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrafficTarget {
+    /// Service, HTTPRoute or GRPCRoute.
+    pub kind: Kind,
+    pub name: ObjectName,
+    /// `sectionName`: a port of the Service by its name. Always `None` for a route.
+    pub section: Option<String>,
+}
 
 pub(super) fn policy(at: &At<'_>, policy: BackendTrafficPolicy) -> Option<TrafficPolicyObject> {
     let key = key(at, Kind::BackendTrafficPolicy, &policy.metadata);
@@ -65,7 +83,7 @@ pub(super) fn policy(at: &At<'_>, policy: BackendTrafficPolicy) -> Option<Traffi
     })
 }
 
-fn targets(at: &At<'_>, list: Option<Vec<TargetRef>>) -> Vec<PolicyTarget> {
+fn targets(at: &At<'_>, list: Option<Vec<TargetRef>>) -> Vec<TrafficTarget> {
     if list.as_ref().is_none_or(Vec::is_empty) {
         at.refuse("targetRefs has at least one entry");
     }
@@ -81,15 +99,15 @@ fn targets(at: &At<'_>, list: Option<Vec<TargetRef>>) -> Vec<PolicyTarget> {
     targets
 }
 
-fn target_of(at: &At<'_>, target: TargetRef) -> Option<PolicyTarget> {
+fn target_of(at: &At<'_>, target: TargetRef) -> Option<TrafficTarget> {
     let Some(kind) = target.kind else {
         at.refuse("kind is missing (supported: Service, HTTPRoute, GRPCRoute)");
         return None;
     };
     let (kind, group) = match kind.as_str() {
         "Service" => (Kind::Service, ""),
-        "HTTPRoute" => (Kind::HttpRoute, "gateway.networking.k8s.io"),
-        "GRPCRoute" => (Kind::GrpcRoute, "gateway.networking.k8s.io"),
+        "HTTPRoute" => (Kind::HttpRoute, GATEWAY_GROUP),
+        "GRPCRoute" => (Kind::GrpcRoute, GATEWAY_GROUP),
         kind => {
             at.field("kind").refuse(format!(
                 "{kind:?} is not supported (supported: Service, HTTPRoute, GRPCRoute)"
@@ -97,8 +115,8 @@ fn target_of(at: &At<'_>, target: TargetRef) -> Option<PolicyTarget> {
             return None;
         }
     };
-    let given = target.group.as_deref().unwrap_or_default();
-    if given != group && !(kind == Kind::Service && given == "core") {
+    let given = core_is_empty(target.group.as_deref().unwrap_or_default());
+    if given != group {
         at.field("group")
             .refuse(format!("{given:?} has no {kind}; its group is {group:?}"));
     }
@@ -111,8 +129,8 @@ fn target_of(at: &At<'_>, target: TargetRef) -> Option<PolicyTarget> {
         at.refuse("name is missing");
         return None;
     };
-    let name = at.field("name").keep(name.parse::<Label>())?;
-    Some(PolicyTarget { kind, name, section })
+    let name = at.field("name").keep(name.parse::<ObjectName>())?;
+    Some(TrafficTarget { kind, name, section })
 }
 
 fn connection(

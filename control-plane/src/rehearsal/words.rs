@@ -1,0 +1,111 @@
+//! Matches, filters and times in the words that people read, and write in YAML.
+
+use std::time::Duration;
+
+use decision::traffic::route::{Miss, Precedence};
+use http::{HeaderName, HeaderValue};
+use model::AppProtocol;
+use model::filter::{Filter, HeaderModifier};
+use model::pattern::ValuePattern;
+use model::route::{PathMatch, RequestMatch};
+
+/// `PathPrefix /orders, method POST, header x-user: 1`.
+pub(super) fn of_match(wanted: &RequestMatch) -> String {
+    let RequestMatch {
+        path,
+        method,
+        headers,
+        query,
+        grpc_only,
+    } = wanted;
+    let mut words = vec![match path {
+        PathMatch::Exact(path) => format!("Exact {path}"),
+        PathMatch::Prefix(path) => format!("PathPrefix {path}"),
+        PathMatch::Regex(regex) => format!("RegularExpression {}", regex.source()),
+    }];
+    if *grpc_only {
+        words.insert(0, "gRPC".to_owned());
+    }
+    words.extend(method.iter().map(|method| format!("method {method}")));
+    let pattern = |pattern: &ValuePattern, is: &str| match pattern {
+        ValuePattern::Exact(value) => format!("{is}{value}"),
+        ValuePattern::Regex(regex) => format!(" ~ {}", regex.source()),
+    };
+    words.extend(
+        headers
+            .iter()
+            .map(|(name, value)| format!("header {name}{}", pattern(value, ": "))),
+    );
+    words.extend(
+        query
+            .iter()
+            .map(|(name, value)| format!("query {name}{}", pattern(value, "="))),
+    );
+    words.join(", ")
+}
+
+/// What a request has instead of what a match wants.
+pub(super) fn of_miss(miss: &Miss<'_>, method: &http::Method, path: &str) -> String {
+    match miss {
+        Miss::Path => format!("the path is {path}"),
+        Miss::Method => format!("the method is {method}"),
+        Miss::NotGrpc => "it is not gRPC (no content-type application/grpc)".to_owned(),
+        Miss::Header(name, Some(value)) => format!("header {name} is {value:?}"),
+        Miss::Header(name, None) => format!("header {name} is absent"),
+        Miss::Query(name, Some(value)) => format!("query {name} is {value:?}"),
+        Miss::Query(name, None) => format!("query {name} is absent"),
+    }
+}
+
+/// In what another match is ahead; `None` where it only stands first, which takes more words.
+pub(super) fn of_precedence(precedence: Precedence) -> Option<&'static str> {
+    Some(match precedence {
+        Precedence::Kind => "GRPCRoutes come first",
+        Precedence::PathKind => "its path is of a more specific kind",
+        Precedence::PathLength => "its path is longer",
+        Precedence::Method => "it names a method",
+        Precedence::Headers => "it names more headers",
+        Precedence::Query => "it names more query parameters",
+        Precedence::GrpcService => "its service is longer",
+        Precedence::GrpcMethod => "its method is longer",
+        Precedence::Order => return None,
+    })
+}
+
+pub(super) fn of_filter(filter: &Filter) -> String {
+    match filter {
+        Filter::RequestHeaders(modifier) => format!("request headers: {}", of_modifier(modifier)),
+        Filter::ResponseHeaders(modifier) => format!("response headers: {}", of_modifier(modifier)),
+    }
+}
+
+fn of_modifier(modifier: &HeaderModifier) -> String {
+    let HeaderModifier { remove, set, add } = modifier;
+    let field =
+        |verb: &str, (name, value): &(HeaderName, HeaderValue)| format!("{verb} {name}: {}", text(value));
+    let words = remove
+        .iter()
+        .map(|name| format!("remove {name}"))
+        .chain(set.iter().map(|entry| field("set", entry)))
+        .chain(add.iter().map(|entry| field("add", entry)));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// A header's value as text.
+pub(super) fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+pub(super) fn of_protocol(protocol: AppProtocol) -> &'static str {
+    match protocol {
+        AppProtocol::Detect => "told by the first bytes",
+        AppProtocol::Http => "http",
+        AppProtocol::Http2 => "http/2",
+        AppProtocol::Tcp => "tcp",
+    }
+}
+
+/// `2s`, `1m30s`, `500ms`, as Gateway API writes durations.
+pub(super) fn of_duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
