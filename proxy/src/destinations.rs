@@ -16,12 +16,13 @@ use decision::traffic::quickest::Quickest;
 use decision::traffic::route::{RequestView, RouteTable};
 use http::uri::Authority;
 use model::endpoint::OutsidePort;
-use model::filter::Filter;
+use model::filter::{Filter, HeaderModifier, Rewrite};
 use model::route::Rule;
 use model::service::DestinationPort;
 use model::{Destination, EndpointSet, ServicePort, Snapshot};
 
 use crate::config::Learned;
+use crate::http::gate::Gate;
 use crate::stats::Direction;
 use crate::telemetry::Labels;
 use crate::upstream::Cluster;
@@ -54,7 +55,12 @@ pub(crate) struct Known {
     table: Rc<RouteTable>,
     /// By rule and backend, as they are used.
     lanes: RefCell<HashMap<(usize, usize), Rc<Lane>>>,
+    /// By rule, as they are used.
+    gates: RefCell<HashMap<usize, Labelled<Gate>>>,
 }
+
+/// What there may be, with the labels of the requests that it answers.
+type Labelled<T> = Option<(Rc<T>, Rc<Labels>)>;
 
 /// One backend of one rule: everything that is the same for all requests that go there.
 pub(crate) struct Lane {
@@ -62,8 +68,13 @@ pub(crate) struct Lane {
     pub(crate) cluster: Rc<Cluster>,
     /// `None` where nothing is known of the backend's endpoints.
     pub(crate) endpoints: Option<Arc<EndpointSet>>,
-    /// What the rule wants changed, and behind it what the backend does.
-    pub(crate) filters: Vec<Filter>,
+    /// What the rule wants changed in requests, and behind it what the backend does.
+    pub(crate) request: Vec<HeaderModifier>,
+    /// The same for answers.
+    pub(crate) response: Vec<HeaderModifier>,
+    pub(crate) rewrite: Option<Box<Rewrite>>,
+    /// Of the backend's own filters.
+    pub(crate) gate: Option<Rc<Gate>>,
     pub(crate) labels: Rc<Labels>,
     /// Of its answers.
     pub(crate) quickest: RefCell<Quickest>,
@@ -184,6 +195,7 @@ impl Known {
                 .recorder
                 .labels(Direction::Outbound, Some(&target), None, None),
             lanes: RefCell::default(),
+            gates: RefCell::default(),
             snapshot,
             target,
             destination,
@@ -205,6 +217,21 @@ impl Known {
         Ok(rules.get(index).map(|rule| (index, rule)))
     }
 
+    /// What may answer a rule's requests before they go anywhere; `None` where nothing does.
+    pub(crate) fn gate(&self, worker: &Worker, (index, rule): (usize, &Rule)) -> Labelled<Gate> {
+        if !rule.filters.iter().any(Gate::has) {
+            return None;
+        }
+        let mut gates = self.gates.borrow_mut();
+        let new = || {
+            let (target, route) = (Some(&self.target), Some(&rule.name));
+            let labels = worker.recorder.labels(Direction::Outbound, target, None, route);
+            Gate::of(&rule.filters).map(|gate| (gate, labels))
+        };
+        let (gate, labels) = gates.entry(index).or_insert_with(new).as_ref()?;
+        Some((gate.clone(), labels.clone()))
+    }
+
     /// Where a rule's requests go for the backend at this place; to the service itself where no rule governs them.
     pub(crate) fn lane(
         &self,
@@ -216,19 +243,23 @@ impl Known {
         if let Some(lane) = self.lanes.borrow().get(&at) {
             return Ok(lane.clone());
         }
-        let (target, filters) = match rule {
-            None => (self.target.clone(), Vec::new()),
+        let (target, of_rule, of_backend) = match rule {
+            None => (self.target.clone(), &[][..], &[][..]),
             Some((_, rule)) => {
                 let backend = rule.backends.get(backend).ok_or(Reason::BackendNotFound)?;
                 let target = backend.target.clone().ok_or(Reason::BackendNotFound)?;
-                (target, [&rule.filters[..], &backend.filters].concat())
+                (target, &rule.filters[..], &backend.filters[..])
             }
         };
+        let filters = || of_rule.iter().chain(of_backend);
         let route = rule.map(|(_, rule)| &rule.name);
         let lane = Rc::new(Lane {
             cluster: worker.cluster(&target),
             endpoints: self.snapshot.endpoints.get(&target.service).cloned(),
-            filters,
+            request: filters().filter_map(of_requests).cloned().collect(),
+            response: filters().filter_map(of_responses).cloned().collect(),
+            rewrite: filters().filter_map(as_rewrite).fold(None, overruled),
+            gate: Gate::of(of_backend),
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&self.target), Some(&target), route),
@@ -245,4 +276,34 @@ impl Known {
             .get(&self.target.port)
             .ok_or(Reason::UnknownPort)
     }
+}
+
+fn of_requests(filter: &Filter) -> Option<&HeaderModifier> {
+    match filter {
+        Filter::RequestHeaders(modifier) => Some(modifier),
+        _ => None,
+    }
+}
+
+fn of_responses(filter: &Filter) -> Option<&HeaderModifier> {
+    match filter {
+        Filter::ResponseHeaders(modifier) => Some(modifier),
+        _ => None,
+    }
+}
+
+fn as_rewrite(filter: &Filter) -> Option<&Rewrite> {
+    match filter {
+        Filter::Rewrite(rewrite) => Some(rewrite),
+        _ => None,
+    }
+}
+
+/// What a backend wants comes before what its rule wants.
+fn overruled(before: Option<Box<Rewrite>>, rewrite: &Rewrite) -> Option<Box<Rewrite>> {
+    let before = before.unwrap_or_default();
+    Some(Box::new(Rewrite {
+        hostname: rewrite.hostname.clone().or(before.hostname),
+        path: rewrite.path.clone().or(before.path),
+    }))
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use model::route::Rule;
 use model::{Resource, ResourceName, ServiceName, WorkloadId};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -95,9 +96,7 @@ impl Catalogue {
         }
         let destination = view::destination(state, service)?;
         let rules = destination.ports.values().flat_map(|port| &port.rules);
-        let targets = rules
-            .flat_map(|rule| &rule.backends)
-            .filter_map(|backend| backend.target.as_ref());
+        let targets = rules.flat_map(Rule::targets);
         let mut reaches: BTreeSet<ServiceName> = targets.map(|target| target.service.clone()).collect();
         reaches.insert(service.clone());
         let compiled = Compiled {
@@ -172,7 +171,10 @@ spec:
             .map(|(name, resource)| (name, resource.map(|resource| encode(&resource))))
             .collect();
         let mut catalogue = Catalogue::default();
-        assert!(expected.len() == 5, "inbound, two answers, two sets of endpoints");
+        assert!(
+            expected.len() == 5,
+            "inbound, two answers, two sets of endpoints"
+        );
         for _ in 0..2 {
             assert_eq!(catalogue.resources_for(&state, &id, &subscriptions), expected);
         }

@@ -7,6 +7,7 @@ mod build;
 mod check;
 mod diagnostic;
 mod endpoint_slice;
+mod filter;
 mod folder;
 mod grpc_route;
 mod http_route;
@@ -14,6 +15,7 @@ mod object;
 mod route;
 mod scalar;
 mod service;
+mod session;
 mod split;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use model::filter::Filter;
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::RequestMatch;
 use model::service::{AppProtocol, Service};
+use model::session::SessionPersistence;
 use model::{FieldError, Label, ServiceName, ServicePort};
 
 /// The namespace of an object that names none.
@@ -178,10 +179,23 @@ pub struct ParentRef {
 pub struct RouteRule {
     /// Never empty.
     pub matches: Vec<RequestMatch>,
+    /// Of which those that send somewhere themselves name what may not exist.
     pub filters: Vec<Filter>,
     pub backends: Vec<BackendRef>,
     pub timeouts: Timeouts,
     pub retry: Option<RetryPolicy>,
+    pub session: Option<SessionPersistence>,
+}
+
+impl RouteRule {
+    /// Every Service that its backends and filters name, whether or not it exists.
+    pub fn references(&self) -> impl Iterator<Item = &ServicePort> {
+        let of_backends = self.backends.iter().flat_map(|backend| {
+            let of_filters = backend.filters.iter().filter_map(Filter::target);
+            [&backend.target].into_iter().chain(of_filters)
+        });
+        of_backends.chain(self.filters.iter().filter_map(Filter::target))
+    }
 }
 
 /// One `backendRefs` entry, not yet checked for existence.

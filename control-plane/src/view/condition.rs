@@ -3,7 +3,7 @@
 use super::MeshState;
 use super::attach::{Objection, attached_ports, resolve};
 use super::outside::{matched, used};
-use crate::sources::{EndpointSlice, Object, ObjectKey, RouteObject};
+use crate::sources::{EndpointSlice, Object, ObjectKey, RouteObject, RouteRule};
 
 /// One status condition (Kubernetes `metav1.Condition`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +51,8 @@ fn accepted(state: &MeshState, route: &RouteObject) -> Condition {
 }
 
 fn resolved(state: &MeshState, route: &RouteObject) -> Condition {
-    let backends = route.rules.iter().flat_map(|rule| &rule.backends);
-    let checked = backends.map(|backend| resolve(state, &route.key.namespace, &backend.target));
+    let references = route.rules.iter().flat_map(RouteRule::references);
+    let checked = references.map(|target| resolve(state, &route.key.namespace, target));
     condition(
         "ResolvedRefs",
         "ResolvedRefs",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::filter::{ExternalAuth, Filter};
 use model::route::{Backend, Rule};
 use model::service::{Destination, DestinationPort};
 use model::{Label, ServiceName};
@@ -71,7 +72,7 @@ fn rules(state: &MeshState, route: &RouteObject) -> Vec<Rule> {
         .map(|(index, rule)| Rule {
             name: format!("{}#{index}", route.key).into(),
             matches: rule.matches.clone(),
-            filters: rule.filters.clone(),
+            filters: filters(state, &route.key.namespace, &rule.filters),
             backends: rule
                 .backends
                 .iter()
@@ -79,6 +80,7 @@ fn rules(state: &MeshState, route: &RouteObject) -> Vec<Rule> {
                 .collect(),
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
+            session: rule.session.clone(),
         })
         .collect()
 }
@@ -90,6 +92,24 @@ fn backend(state: &MeshState, namespace: &Label, reference: &BackendRef) -> Back
         target: resolved.then(|| reference.target.clone()),
         reference: reference.target.to_string().into(),
         weight: reference.weight,
-        filters: reference.filters.clone(),
+        filters: filters(state, namespace, &reference.filters),
     }
+}
+
+/// Filters as they can be followed. A mirror that may not be used is left out; whoever is asked and may not be used never
+/// says yes.
+fn filters(state: &MeshState, namespace: &Label, written: &[Filter]) -> Vec<Filter> {
+    let resolves = |filter: &Filter| {
+        let target = filter.target();
+        target.is_none_or(|target| resolve(state, namespace, target).is_ok())
+    };
+    let followed = written.iter().filter_map(|filter| match filter {
+        filter if resolves(filter) => Some(filter.clone()),
+        Filter::Auth(auth) => Some(Filter::Auth(ExternalAuth {
+            target: None,
+            ..auth.clone()
+        })),
+        _ => None,
+    });
+    followed.collect()
 }

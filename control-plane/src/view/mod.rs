@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::route::Rule;
 use model::service::Service;
 use model::workload::Workload;
 use model::{Generation, Label, Resource, ResourceName, ServiceName, WorkloadId};
@@ -105,7 +106,7 @@ impl MeshState {
 const LOWEST_LABEL: &str = "0";
 
 /// What a workload must be told: what it serves itself, each destination it asked for, and the endpoints of
-/// those and of every backend they may send to. `None` is the answer that there is no such service.
+/// those and of everything that their rules may send to. `None` is the answer that there is no such service.
 pub fn resources_for(
     state: &MeshState,
     workload: &WorkloadId,
@@ -122,10 +123,7 @@ pub fn resources_for(
         if let Some(destination) = &destination {
             reachable.insert(service.clone());
             let rules = destination.ports.values().flat_map(|port| &port.rules);
-            let targets = rules
-                .flat_map(|rule| &rule.backends)
-                .filter_map(|backend| backend.target.as_ref());
-            reachable.extend(targets.map(|target| target.service.clone()));
+            reachable.extend(rules.flat_map(Rule::targets).map(|target| target.service.clone()));
         }
         resources.insert(
             ResourceName::Destination(service.clone()),

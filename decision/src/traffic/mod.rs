@@ -1,7 +1,8 @@
 //! Where a request goes, when it is tried again, and when it is given up.
 //!
-//! In the order in which a request meets them: [`route`] chooses the rule, [`split`] its backend, [`filter`]
-//! changes the fields, [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
+//! In the order in which a request meets them: [`route`] chooses the rule; [`cors`] says what other origins may see, and
+//! [`redirect`] sends the client elsewhere; [`split`] chooses the backend, [`path`] and [`filter`] change the request,
+//! [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
 //! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
 //! [`hop`] says which version of HTTP takes it there, [`lineage`] what it inherits from the request that it is made for,
 //! [`quickest`] what time an attempt needs at least, and [`grpc`] reads what gRPC says of itself in HTTP fields.
@@ -9,12 +10,15 @@
 pub mod backoff;
 pub mod balance;
 pub mod budget;
+pub mod cors;
 pub mod deadline;
 pub mod filter;
 pub mod grpc;
 pub mod hop;
 pub mod lineage;
+pub mod path;
 pub mod quickest;
+pub mod redirect;
 pub mod retry;
 pub mod route;
 pub mod split;

@@ -9,6 +9,7 @@ mod hello;
 mod inbound;
 mod read;
 mod route;
+mod session;
 mod stream;
 
 use model::FieldError;

@@ -1,6 +1,8 @@
-//! What a client sees when the proxy answers by itself: one shape for every [`Reason`].
+//! What a client sees when the proxy answers by itself: one shape for every [`Reason`], and what a route says.
 
+use bytes::Bytes;
 use decision::Reason;
+use decision::traffic::cors::Grant;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
@@ -9,6 +11,70 @@ use crate::telemetry::Record;
 
 /// RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Why a request goes no further.
+pub(crate) enum Stop {
+    Refused(Reason),
+    /// A route says so: this is no failure, and has no [`Reason`].
+    Answered(Box<RouteAnswer>),
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+/// An answer that follows from a route.
+#[derive(Debug, Default)]
+pub(crate) struct RouteAnswer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// What filters put into the answer, whosever it is.
+#[derive(Default)]
+pub(crate) struct Marks(Option<Box<Marked>>);
+
+#[derive(Default)]
+struct Marked {
+    grants: Vec<Grant>,
+}
+
+impl Marks {
+    pub(crate) fn grant(&mut self, grant: Grant) {
+        self.0.get_or_insert_default().grants.push(grant);
+    }
+
+    pub(crate) fn apply(self, headers: &mut HeaderMap) {
+        let Some(marked) = self.0 else { return };
+        for grant in &marked.grants {
+            grant.apply(headers);
+        }
+    }
+}
+
+/// The answer to a request that was stopped.
+pub(crate) fn stopped(stop: Stop, record: Record) -> Response<ResponseBody> {
+    match stop {
+        Stop::Refused(reason) => refuse(reason, record),
+        Stop::Answered(answer) => by_route(*answer, record),
+    }
+}
+
+fn by_route(answer: RouteAnswer, mut record: Record) -> Response<ResponseBody> {
+    let RouteAnswer {
+        status,
+        headers,
+        body,
+    } = answer;
+    record.responded(status, &headers);
+    let mut response = Response::new(ResponseBody::own(body, record));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
 
 /// The answer for `reason`: its status and `Proxy-Status`; for a gRPC caller its gRPC status, trailers-only.
 pub(crate) fn refuse(reason: Reason, mut record: Record) -> Response<ResponseBody> {

@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod body;
 mod date;
+pub(crate) mod gate;
 pub(crate) mod head;
 pub(crate) mod http1;
 pub(crate) mod http2;

@@ -13,9 +13,9 @@ use http::request::Parts;
 use http::{Response, StatusCode, Version};
 use model::route::Rule;
 
-use super::answer;
+use super::answer::{self, Marks, Stop};
 use super::body::ResponseBody;
-use super::head::Head;
+use super::head::{self, Head};
 use super::replay::ReplaySource;
 use crate::destinations::{Found, Lane};
 use crate::downstream::{Arrived, Downstream};
@@ -36,10 +36,13 @@ pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Res
         &parts,
     );
     let body = ReplaySource::new(incoming, downstream.worker.limits.replay_bytes);
-    match steps(downstream, parts, &body, refused, &mut record).await {
+    let mut marks = Marks::default();
+    let mut response = match steps(downstream, parts, &body, refused, &mut record, &mut marks).await {
         Ok(chosen) => respond(chosen, record),
-        Err(reason) => answer::refuse(reason, record),
-    }
+        Err(stop) => answer::stopped(stop, record),
+    };
+    marks.apply(response.headers_mut());
+    response
 }
 
 /// What the steps came to.
@@ -55,29 +58,37 @@ async fn steps(
     body: &ReplaySource,
     refused: Option<Reason>,
     record: &mut Record,
-) -> Result<Chosen, Reason> {
+    marks: &mut Marks,
+) -> Result<Chosen, Stop> {
     if let Some(reason) = refused {
-        return Err(reason);
+        return Err(reason.into());
     }
     let worker = &downstream.worker;
 
     // 1. One unambiguous message, and whom it is for.
     let head = Head::judge(&parts, &worker.limits.message)?;
-    let (local, authority) = (downstream.service.as_ref(), head.authority(&parts));
-    let Found { known, authority } = worker.destinations.find(worker, local, authority).await?;
+    let (local, written) = (downstream.service.as_ref(), head.authority(&parts));
+    let Found { known, authority } = worker.destinations.find(worker, local, written).await?;
     record.generation = known.snapshot.generation;
     record.labels = Some(known.labels.clone());
 
-    // 2. The rule, and of its backends one.
+    // 2. The rule, which may have an answer of its own, and of its backends one.
     let rule = known.rule(&RequestView {
         method: &parts.method,
         path: parts.uri.path(),
         query: parts.uri.query(),
         headers: &parts.headers,
     })?;
+    if let Some((gate, labels)) = rule.and_then(|rule| known.gate(worker, rule)) {
+        record.labels = Some(labels);
+        gate.pass(&parts, written, marks)?;
+    }
     let backend = choose_backend(rule, || worker.split_dice())?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
+    if let Some(gate) = &lane.gate {
+        gate.pass(&parts, written, marks)?;
+    }
     let rule = rule.map(|(_, rule)| rule);
 
     // 3. What is sent: without what was meant for this hop only, and as the filters want it.
@@ -99,7 +110,12 @@ async fn steps(
     let until = [said, inherited].into_iter().flatten().min();
     let deadline = Deadline::new(record.started(), &timeouts, until);
     let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
-    filter::on_request(&lane.filters, &mut upstream.headers);
+    if let Some(rewrite) = &lane.rewrite {
+        head::rewrite(&mut upstream, rewrite)?;
+    }
+    for modifier in &lane.request {
+        filter::apply(modifier, &mut upstream.headers);
+    }
 
     // 4. Attempts, until one is delivered.
     let plan = Plan {
@@ -135,7 +151,9 @@ fn respond(chosen: Chosen, mut record: Record) -> Response<ResponseBody> {
     } = chosen;
     let Forwarded { mut parts, answer } = forwarded;
     clean_response(&mut parts);
-    filter::on_response(&lane.filters, &mut parts.headers);
+    for modifier in &lane.response {
+        filter::apply(modifier, &mut parts.headers);
+    }
     parts.version = http::Version::HTTP_11;
     record.responded(parts.status, &parts.headers);
     let at = deadline

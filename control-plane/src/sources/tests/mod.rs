@@ -2,6 +2,7 @@
 
 mod any_text;
 mod endpoint_slice;
+mod filter;
 mod folder;
 mod read;
 mod refused;

@@ -6,7 +6,6 @@ use super::*;
 use crate::traffic::grpc;
 use http::HeaderValue;
 use model::pattern::{Regex, ValuePattern};
-use model::resilience::Timeouts;
 use model::route::Rule;
 use proptest::collection::vec;
 use proptest::option;
@@ -88,10 +87,7 @@ fn rule(name: usize, matches: Vec<RequestMatch>) -> Rule {
     Rule {
         name: name.to_string().into(),
         matches,
-        filters: Vec::new(),
-        backends: Vec::new(),
-        timeouts: Timeouts::default(),
-        retry: None,
+        ..Rule::default()
     }
 }
 
