@@ -1,17 +1,15 @@
 //! `weft apply`: sends YAML to the control plane and, when asked, waits until every sidecar concerned uses it.
 
-use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use proto::v1::applied_object::Change;
-use proto::v1::{ApplyRequest, AwaitRequest, ObjectName, ProxyStatus, SourceFile};
+use proto::v1::{ApplyRequest, AwaitRequest, ObjectName, ProxyStatus};
 
 use crate::connection::{ConnectionArgs, Operator, refused};
 use crate::get::conditions;
-use crate::{Outcome, diagnostic};
+use crate::{Outcome, files};
 
 /// The longest that `--wait` waits; the control plane does not hold a call longer.
 const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -32,38 +30,18 @@ pub(crate) struct Apply {
     connection: ConnectionArgs,
 }
 
-/// Why there is nothing to send.
-#[derive(Debug, thiserror::Error)]
-enum SourceError {
-    #[error("cannot read {}", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
-    #[error("{} holds no .yaml or .yml file", .0.display())]
-    EmptyFolder(PathBuf),
-}
-
 impl Apply {
     pub(crate) async fn run(self) -> Outcome {
-        let mut files = Vec::new();
-        for path in &self.files {
-            files.extend(read(path)?);
-        }
-        let texts: BTreeMap<String, String> = files
-            .iter()
-            .map(|file| (file.name.clone(), file.text.clone()))
-            .collect();
+        let files = files::read_all(&self.files)?;
         let mut operator = self.connection.connect().await?;
         let started = Instant::now();
         let request = ApplyRequest {
-            files,
+            files: files.clone(),
             dry_run: self.dry_run,
         };
         let answer = operator.apply(request).await.map_err(refused)?.into_inner();
         if !answer.errors.is_empty() {
-            let styled = io::stderr().is_terminal();
-            for error in &answer.errors {
-                let text = texts.get(&error.file).map(String::as_str);
-                eprintln!("{}", diagnostic::render(error, text, styled));
-            }
+            files::show(&answer.errors, &files);
             eprintln!("weft: nothing was applied");
             return Ok(ExitCode::FAILURE);
         }
@@ -151,80 +129,5 @@ fn wait(text: &str) -> Result<Duration, String> {
         Err("at most 10m".to_owned())
     } else {
         Ok(wait)
-    }
-}
-
-/// A file's text, the texts of a folder's YAML files in the order of their names, or standard input.
-fn read(path: &Path) -> Result<Vec<SourceFile>, SourceError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| SourceError::Unreadable { path, source }
-    };
-    if path == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).map_err(unreadable(path))?;
-        return Ok(vec![SourceFile {
-            name: "<stdin>".to_owned(),
-            text,
-        }]);
-    }
-    if !path.is_dir() {
-        let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
-        return Ok(vec![SourceFile {
-            name: path.display().to_string(),
-            text,
-        }]);
-    }
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(unreadable(path))? {
-        let path = entry.map_err(unreadable(path))?.path();
-        let is_yaml = path
-            .extension()
-            .is_some_and(|extension| extension == "yaml" || extension == "yml");
-        let is_hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if is_yaml && !is_hidden && path.is_file() {
-            paths.push(path);
-        }
-    }
-    if paths.is_empty() {
-        return Err(SourceError::EmptyFolder(path.to_owned()));
-    }
-    paths.sort();
-    let mut files = Vec::with_capacity(paths.len());
-    for path in &paths {
-        files.extend(read(path)?);
-    }
-    Ok(files)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_is_its_yaml_files_in_order() {
-        let folder = tempfile::tempdir().expect("a folder");
-        for name in ["b.yml", "a.yaml", ".hidden.yaml", "notes.md"] {
-            std::fs::write(folder.path().join(name), name).expect("written");
-        }
-        std::fs::create_dir(folder.path().join("c.yaml")).expect("a folder");
-        let texts: Vec<String> = read(folder.path())
-            .expect("read")
-            .into_iter()
-            .map(|file| file.text)
-            .collect();
-        assert_eq!(texts, ["a.yaml", "b.yml"]);
-    }
-
-    #[test]
-    fn a_folder_without_yaml_and_a_missing_file_are_errors() {
-        let folder = tempfile::tempdir().expect("a folder");
-        assert!(matches!(read(folder.path()), Err(SourceError::EmptyFolder(_))));
-        assert!(matches!(
-            read(&folder.path().join("no")),
-            Err(SourceError::Unreadable { .. })
-        ));
     }
 }

@@ -7,6 +7,16 @@ use proto::v1::Diagnostic;
 
 /// `file:line:column: error: message (field ...)`, then the line of `text`, where the place is known and `text` given.
 pub(crate) fn render(diagnostic: &Diagnostic, text: Option<&str>, styled: bool) -> String {
+    let head = head(diagnostic, "error");
+    let Diagnostic { line, column, .. } = diagnostic;
+    match text.and_then(|text| excerpt(text, *line, *column, styled)) {
+        Some(excerpt) => format!("{head}\n{excerpt}"),
+        None => head,
+    }
+}
+
+/// `file:line:column: severity: message (field ...)`.
+pub(crate) fn head(diagnostic: &Diagnostic, severity: &str) -> String {
     let Diagnostic {
         file,
         line,
@@ -24,11 +34,7 @@ pub(crate) fn render(diagnostic: &Diagnostic, text: Option<&str>, styled: bool) 
     } else {
         format!(" (field {field})")
     };
-    let head = format!("{place}: error: {message}{field}");
-    match text.and_then(|text| excerpt(text, *line, *column, styled)) {
-        Some(excerpt) => format!("{head}\n{excerpt}"),
-        None => head,
-    }
+    format!("{place}: {severity}: {message}{field}")
 }
 
 /// The line with a caret under the column; `None` where the text has no such line.

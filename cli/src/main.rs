@@ -4,9 +4,15 @@ mod apply;
 mod connection;
 mod delete;
 mod diagnostic;
+mod diff;
+mod explain;
+mod files;
 mod get;
+mod paint;
 mod pointer;
 mod process;
+mod rehearse;
+mod route;
 mod run;
 mod status;
 mod table;
@@ -14,6 +20,7 @@ mod token;
 mod trace;
 mod traces;
 mod up;
+mod validate;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -40,6 +47,14 @@ enum Command {
     Apply(apply::Apply),
     /// Takes an object out of the configuration.
     Delete(delete::Delete),
+    /// Says what is wrong with configuration files, without a mesh.
+    Validate(validate::Validate),
+    /// Tells what becomes of a request, and why: in files, or in the mesh.
+    Explain(explain::Explain),
+    /// Tests of routes, without a mesh.
+    Route(route::Route),
+    /// Shows what applying files would change in the mesh, and which requests it would move.
+    Diff(diff::Diff),
     /// Shows configuration and what became of it.
     Get(get::Get),
     /// Shows every sidecar: who it is, what it serves, and whether it uses the newest configuration.
@@ -59,6 +74,10 @@ async fn main() -> ExitCode {
     let outcome = match Weft::parse().command {
         Command::Apply(command) => command.run().await,
         Command::Delete(command) => command.run().await,
+        Command::Validate(command) => command.run().await,
+        Command::Explain(command) => command.run().await,
+        Command::Route(command) => command.run().await,
+        Command::Diff(command) => command.run().await,
         Command::Get(command) => command.run().await,
         Command::Status(command) => command.run().await,
         Command::Token(command) => command.run().await,
@@ -70,6 +89,12 @@ async fn main() -> ExitCode {
         eprintln!("weft: {}", sentence(error.as_ref()));
         ExitCode::FAILURE
     })
+}
+
+/// How a command ends in trouble whose status 1 means something else: with 2, as diff(1) has it.
+fn trouble(error: Box<dyn Error + Send + Sync>) -> ExitCode {
+    eprintln!("weft: {}", sentence(error.as_ref()));
+    ExitCode::from(2)
 }
 
 /// An error and what caused it, in one line; causes that the text already names are not said twice.

@@ -41,6 +41,9 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) async fn run(mut self) -> Outcome {
         telemetry::logs_to_stderr("warn", telemetry::LogFormat::Text);
+        if self.sidecar.gateway.is_some() {
+            return Err("a gateway stands beside no command: start it with weft-proxy --gateway".into());
+        }
         if let Some(port) = self.app_port {
             self.sidecar.app.push(AppPort {
                 name: None,
@@ -73,7 +76,9 @@ async fn introduce(sidecar: &mut SidecarFlags) -> Result<(), ConnectionError> {
         Err(error) => return Err(error),
     };
     let mut operator = connection::connect(&target).await?;
-    let account = sidecar.service_account.as_ref().unwrap_or(&sidecar.service);
+    let Some(account) = sidecar.service_account.as_ref().or(sidecar.name()) else {
+        return Ok(());
+    };
     let request = CreateTokenRequest {
         namespace: sidecar.namespace.to_string(),
         service_account: account.to_string(),
@@ -127,7 +132,8 @@ async fn stop(sidecar: Running, command: Process, mut signals: Signals) -> Outco
 
 fn invocation(command: &[String], sidecar: &Running) -> Invocation {
     let mut words = command.iter().cloned();
-    let proxy = format!("http://{}", sidecar.outbound);
+    let proxy = sidecar.outbound.map(|outbound| format!("http://{outbound}"));
+    let proxy = proxy.unwrap_or_default();
     let env = [
         ("http_proxy", proxy.clone()),
         ("HTTP_PROXY", proxy),

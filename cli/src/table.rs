@@ -67,6 +67,12 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     format!("{}.{:02} %", hundredths / 100, hundredths % 100)
 }
 
+/// `1 object`, `2 objects`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// Time since or until a moment in Unix seconds; zero where it lies on the other side.
 pub(crate) fn between(earlier: i64, later: i64) -> Duration {
     Duration::from_secs(u64::try_from(later.saturating_sub(earlier)).unwrap_or(0))

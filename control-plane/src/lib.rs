@@ -1,7 +1,8 @@
 //! The control plane: gives every sidecar its identity and its instructions, and operators a view of the mesh.
 //!
 //! Configuration comes through [`sources`] into the store; [`view`] compiles what one workload must know; the stream
-//! sends the difference from what it acknowledged. [`ControlPlane::start`] puts it together.
+//! sends the difference from what it acknowledged. [`ControlPlane::start`] puts it together. What configuration would
+//! do is told by [`rehearsal`] without any of them.
 
 mod admin;
 mod api;
@@ -10,6 +11,7 @@ mod callers;
 mod folder;
 mod mesh;
 mod metrics;
+pub mod rehearsal;
 mod serve;
 pub mod settings;
 pub mod sources;

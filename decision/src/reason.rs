@@ -87,6 +87,10 @@ reasons! {
     UnknownService = 404, 14, "destination_not_found", "unknown_service";
     /// The service has no such port.
     UnknownPort = 404, 14, "destination_not_found", "unknown_port";
+    /// No listener of the gateway's port is for this host.
+    NoListener = 404, 12, "destination_not_found", "no_listener";
+    /// The host is another listener's than the one that the client's TLS handshake named.
+    Misdirected = 421, 14, "http_request_error", "misdirected";
     /// Routes are attached and none matches.
     NoRoute = 404, 12, "destination_not_found", "no_route";
     /// The chosen backend reference does not resolve, or a rule has no backend.

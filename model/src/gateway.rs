@@ -17,7 +17,7 @@ pub struct Gateway {
     /// Where its ports are bound (`spec.addresses`); empty is every address of the machine.
     pub addresses: Vec<IpAddr>,
     /// Those that are accepted, of the Gateway and of its ListenerSets; each name once. Listeners of one port have one
-    /// [`Transport`] and differ in their host names.
+    /// [`Transport`], beside which there may be UDP, and differ in their host names.
     pub listeners: Vec<Listener>,
 }
 

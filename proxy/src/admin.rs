@@ -27,6 +27,7 @@ pub(crate) enum Pages {
 /// What the pages are made from.
 pub(crate) struct Admin {
     workload: String,
+    is_gateway: bool,
     config: ConfigHandle,
     identity: watch::Receiver<IdentityStatus>,
     metrics: OpenMetrics,
@@ -35,6 +36,7 @@ pub(crate) struct Admin {
 impl Admin {
     pub(crate) fn new(
         workload: String,
+        is_gateway: bool,
         config: ConfigHandle,
         identity: watch::Receiver<IdentityStatus>,
         registry: Arc<Registry>,
@@ -47,6 +49,7 @@ impl Admin {
         }));
         Arc::new(Self {
             workload,
+            is_gateway,
             config,
             identity,
             metrics,
@@ -70,11 +73,14 @@ impl Admin {
         }
     }
 
-    /// Ready: there is a certificate that has not ended, and a first configuration.
+    /// Ready: there is a certificate that has not ended, and a first configuration; at a gateway, all its ports are open.
     fn readiness(&self) -> Page {
         let certified = self.identity.borrow().not_after > SystemTime::now();
         let configured = self.config.status().updates > 0;
         match (certified, configured) {
+            (true, true) if self.is_gateway && !self.config.is_ready() => {
+                pages::text(StatusCode::SERVICE_UNAVAILABLE, "not all ports are open\n")
+            }
             (true, true) => pages::text(StatusCode::OK, "ready\n"),
             (false, _) => pages::text(StatusCode::SERVICE_UNAVAILABLE, "the certificate has ended\n"),
             (_, false) => pages::text(StatusCode::SERVICE_UNAVAILABLE, "no configuration yet\n"),

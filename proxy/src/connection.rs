@@ -17,7 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::doorkeeper::Permit;
-use crate::downstream::Downstream;
+use crate::downstream::{Downstream, Front};
+use crate::gateway;
 use crate::http::{http1, http2};
 use crate::leg::Leg;
 use crate::socket::Socket;
@@ -37,6 +38,8 @@ pub(crate) enum Role {
     Local(ServicePort),
     /// mTLS from other sidecars.
     Inbound(ServerTls),
+    /// A port of a gateway; what is served there is for the configuration to say.
+    Gateway(u16),
 }
 
 /// A connection that is not served yet.
@@ -86,6 +89,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
         Role::Outbound => outbound(worker, stream, client, None).await,
         Role::Local(service) => outbound(worker, stream, client, Some(service.clone())).await,
         Role::Inbound(tls) => inbound(worker, stream, client, tls).await,
+        Role::Gateway(port) => Box::pin(gateway::connection::serve(worker, stream, client, *port)).await,
     }
     drop(permit);
 }
@@ -120,6 +124,8 @@ async fn outbound(
     let downstream = Downstream {
         worker,
         client,
+        front: Front::default(),
+        sni: None,
         direction: Direction::Outbound,
         peer: None,
         service,
@@ -139,6 +145,23 @@ async fn outbound(
             let service = service.clone();
             Box::pin(tcp::outbound(&downstream, &service, stream, first)).await;
         }
+        _ if first.is_empty() => {}
+        _ => tracing::debug!(%client, "closed: neither HTTP/1.1 nor HTTP/2"),
+    }
+}
+
+/// Serves either version of HTTP to its end, on a connection where nothing else can come.
+pub(crate) async fn speak_http(downstream: Downstream, mut leg: Leg) {
+    let (worker, client) = (downstream.worker.clone(), downstream.client);
+    let mut first = BytesMut::new();
+    let patience = (worker.limits.idle_timeout, worker.limits.header_timeout);
+    let detected = tokio::select! {
+        detected = first_bytes(&mut leg, &mut first, patience) => detected,
+        () = worker.shared.draining.cancelled() => return,
+    };
+    match detected {
+        Detected::Http1 => http1::server::serve(Rc::new(downstream), leg, first).await,
+        Detected::Http2 => Box::pin(http2::server::serve(Rc::new(downstream), leg, first)).await,
         _ if first.is_empty() => {}
         _ => tracing::debug!(%client, "closed: neither HTTP/1.1 nor HTTP/2"),
     }
@@ -178,7 +201,7 @@ async fn inbound(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, tls:
 }
 
 fn mtls(stream: TlsStream<Socket>) -> Leg {
-    Leg::Mtls(Box::new(stream.into()))
+    Leg::Tls(Box::new(stream.into()))
 }
 
 /// Who called, and which service: known before the first byte of the request.
@@ -214,6 +237,8 @@ fn identify(
         labels: Some(labels),
         worker,
         client,
+        front: Front::default(),
+        sni: None,
         direction: Direction::Inbound,
         peer: Some(peer),
         service: Some(service),

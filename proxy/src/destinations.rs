@@ -18,10 +18,10 @@ use http::uri::Authority;
 use model::endpoint::OutsidePort;
 use model::filter::{Filter, HeaderModifier, Rewrite};
 use model::route::Rule;
-use model::service::DestinationPort;
 use model::{Destination, EndpointSet, ServicePort, Snapshot};
 
 use crate::config::Learned;
+use crate::gateway::plan::Plan;
 use crate::http::gate::Gate;
 use crate::stats::Direction;
 use crate::telemetry::Labels;
@@ -34,6 +34,8 @@ pub(crate) struct Destinations {
     /// By authority.
     named: RefCell<HashMap<Box<str>, Found>>,
     known: RefCell<HashMap<ServicePort, Rc<Known>>>,
+    /// Of a gateway, by their places.
+    listeners: RefCell<Vec<Option<Rc<Known>>>>,
 }
 
 /// What a request's destination is.
@@ -44,19 +46,27 @@ pub(crate) struct Found {
     pub(crate) authority: Option<Authority>,
 }
 
-/// A destination as one snapshot has it.
+/// A destination, or a gateway's listener, as one snapshot has it.
 pub(crate) struct Known {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) target: ServicePort,
-    pub(crate) budget: Rc<RefCell<RetryBudgetState>>,
     /// Of a request that no rule fits.
     pub(crate) labels: Rc<Labels>,
-    destination: Arc<Destination>,
-    table: Rc<RouteTable>,
+    governed: Governed,
     /// By rule and backend, as they are used.
     lanes: RefCell<HashMap<(usize, usize), Rc<Lane>>>,
     /// By rule, as they are used.
     gates: RefCell<HashMap<usize, Labelled<Gate>>>,
+}
+
+/// Whose rules govern requests.
+enum Governed {
+    Service {
+        destination: Arc<Destination>,
+        table: Rc<RouteTable>,
+    },
+    /// By host name first; at this place in the Gateway.
+    Listener(Arc<Plan>, usize),
 }
 
 /// What there may be, with the labels of the requests that it answers.
@@ -68,6 +78,8 @@ pub(crate) struct Lane {
     pub(crate) cluster: Rc<Cluster>,
     /// `None` where nothing is known of the backend's endpoints.
     pub(crate) endpoints: Option<Arc<EndpointSet>>,
+    /// Of the service that was called; at a gateway, where nobody calls one, the backend's own.
+    pub(crate) budget: Rc<RefCell<RetryBudgetState>>,
     /// What the rule wants changed in requests, and behind it what the backend does.
     pub(crate) request: Vec<HeaderModifier>,
     /// The same for answers.
@@ -129,6 +141,39 @@ impl Destinations {
         Ok(found)
     }
 
+    /// Finds the listener of a gateway's port that a request for `authority` meets; `sni` is what its connection named,
+    /// where there is TLS.
+    pub(crate) fn at_gateway(
+        &self,
+        worker: &Worker,
+        port: u16,
+        sni: Option<&str>,
+        authority: &str,
+    ) -> Result<Found, Reason> {
+        let plan = worker.plan();
+        let place = plan.by_host(port, sni, &host::normal(authority))?;
+        let mut listeners = self.listeners.borrow_mut();
+        if let Some(Some(known)) = listeners.get(place)
+            && Arc::ptr_eq(&known.snapshot, &plan.snapshot)
+        {
+            return Ok(Found {
+                known: known.clone(),
+                authority: None,
+            });
+        }
+        let known = Rc::new(Known::listener(worker, plan, place).ok_or(Reason::NoListener)?);
+        if listeners.len() <= place {
+            listeners.resize(place + 1, None);
+        }
+        if let Some(slot) = listeners.get_mut(place) {
+            *slot = Some(known.clone());
+        }
+        Ok(Found {
+            known,
+            authority: None,
+        })
+    }
+
     /// Forgets what an older snapshot said, so that it can go.
     pub(crate) fn sweep(&self, snapshot: &Arc<Snapshot>) {
         let is_current = |known: &Rc<Known>| Arc::ptr_eq(&known.snapshot, snapshot);
@@ -136,6 +181,10 @@ impl Destinations {
             .borrow_mut()
             .retain(|_, found| is_current(&found.known));
         self.known.borrow_mut().retain(|_, known| is_current(known));
+        let mut listeners = self.listeners.borrow_mut();
+        for listener in &mut *listeners {
+            _ = listener.take_if(|known| !is_current(known));
+        }
     }
 
     async fn look_up(
@@ -188,9 +237,22 @@ impl Known {
             let port = destination.ports.get(&target.port);
             Rc::new(RouteTable::compile(port.map_or(&[], |port| &port.rules)))
         };
-        Self {
+        let governed = Governed::Service {
             table: table.unwrap_or_else(compile),
-            budget: worker.budget(&target),
+            destination,
+        };
+        Self::governed(worker, snapshot, target, governed)
+    }
+
+    /// `None` where the Gateway has no such listener.
+    fn listener(worker: &Worker, plan: Arc<Plan>, place: usize) -> Option<Self> {
+        let target = plan.target(plan.listener(place)?)?;
+        let (snapshot, governed) = (plan.snapshot.clone(), Governed::Listener(plan, place));
+        Some(Self::governed(worker, snapshot, target, governed))
+    }
+
+    fn governed(worker: &Worker, snapshot: Arc<Snapshot>, target: ServicePort, governed: Governed) -> Self {
+        Self {
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&target), None, None),
@@ -198,22 +260,37 @@ impl Known {
             gates: RefCell::default(),
             snapshot,
             target,
-            destination,
+            governed,
         }
     }
 
     /// The route table, if it is that of this destination.
-    fn table_of(&self, destination: &Arc<Destination>) -> Option<Rc<RouteTable>> {
-        Arc::ptr_eq(&self.destination, destination).then(|| self.table.clone())
+    fn table_of(&self, of: &Arc<Destination>) -> Option<Rc<RouteTable>> {
+        match &self.governed {
+            Governed::Service { destination, table } => Arc::ptr_eq(destination, of).then(|| table.clone()),
+            Governed::Listener(..) => None,
+        }
     }
 
-    /// The rule that governs a request, with its place; `None` where no route is attached to the service.
-    pub(crate) fn rule(&self, request: &RequestView<'_>) -> Result<Option<(usize, &Rule)>, Reason> {
-        let rules = &self.port()?.rules;
+    /// The rule that governs a request, with its place; `None` where no route is attached to the service. Whom the
+    /// request is for, as the client wrote it, counts at a gateway.
+    pub(crate) fn rule(
+        &self,
+        authority: &str,
+        request: &RequestView<'_>,
+    ) -> Result<Option<(usize, &Rule)>, Reason> {
+        let (destination, table) = match &self.governed {
+            Governed::Service { destination, table } => (destination, table),
+            Governed::Listener(plan, place) => {
+                return plan.rule(*place, &host::normal(authority), request).map(Some);
+            }
+        };
+        let port = destination.ports.get(&self.target.port);
+        let rules = &port.ok_or(Reason::UnknownPort)?.rules;
         if rules.is_empty() {
             return Ok(None);
         }
-        let index = self.table.choose(rules, request).ok_or(Reason::NoRoute)?;
+        let index = table.choose(rules, request).ok_or(Reason::NoRoute)?;
         Ok(rules.get(index).map(|rule| (index, rule)))
     }
 
@@ -253,9 +330,14 @@ impl Known {
         };
         let filters = || of_rule.iter().chain(of_backend);
         let route = rule.map(|(_, rule)| &rule.name);
+        let budgeted = match &self.governed {
+            Governed::Service { .. } => &self.target,
+            Governed::Listener(..) => &target,
+        };
         let lane = Rc::new(Lane {
             cluster: worker.cluster(&target),
             endpoints: self.snapshot.endpoints.get(&target.service).cloned(),
+            budget: worker.budget(budgeted),
             request: filters().filter_map(of_requests).cloned().collect(),
             response: filters().filter_map(of_responses).cloned().collect(),
             rewrite: filters().filter_map(as_rewrite).fold(None, overruled),
@@ -268,13 +350,6 @@ impl Known {
         });
         self.lanes.borrow_mut().insert(at, lane.clone());
         Ok(lane)
-    }
-
-    fn port(&self) -> Result<&DestinationPort, Reason> {
-        self.destination
-            .ports
-            .get(&self.target.port)
-            .ok_or(Reason::UnknownPort)
     }
 }
 

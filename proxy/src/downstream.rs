@@ -17,6 +17,9 @@ use crate::worker::Worker;
 pub(crate) struct Downstream {
     pub(crate) worker: Rc<Worker>,
     pub(crate) client: SocketAddr,
+    pub(crate) front: Front,
+    /// What the client named in its handshake with a gateway, in lower case; empty where it named nothing.
+    pub(crate) sni: Option<Box<str>>,
     pub(crate) direction: Direction,
     /// Only over mTLS.
     pub(crate) peer: Option<VerifiedPeer>,
@@ -24,6 +27,22 @@ pub(crate) struct Downstream {
     pub(crate) service: Option<ServicePort>,
     /// Of every request, where the connection decides that.
     pub(crate) labels: Option<Rc<Labels>>,
+}
+
+/// What a client sees in front of it: redirects are written with it, and records say it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Front {
+    /// The client speaks TLS, as a client of the mesh knows it: a sidecar's mTLS is not of its application's making.
+    pub(crate) is_tls: bool,
+    /// Of the gateway's listener; `None` at a sidecar, whose clients mean a port of a Service.
+    pub(crate) port: Option<u16>,
+}
+
+impl Front {
+    /// The scheme of the URLs that lead here.
+    pub(crate) fn scheme(self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
+    }
 }
 
 /// A request as it reaches the steps, with what only its connection knows.

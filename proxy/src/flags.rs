@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::identity::{JoinToken, TokenError};
 use crate::settings::{Limits, LocalPort, Settings};
 
-/// A sidecar of the Weft service mesh.
+/// A sidecar of the Weft service mesh, or the proxy of one of its gateways.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "weft-proxy", version)]
 pub struct Flags {
@@ -33,9 +33,14 @@ enum LogFormat {
 /// What a sidecar must be told.
 #[derive(Debug, Clone, Args)]
 pub struct SidecarFlags {
-    /// Names the workload: its label `app`, its service account and the `service.name` of its traces.
-    #[arg(long, env = "WEFT_SERVICE")]
-    pub service: Label,
+    /// Names the workload: its label `app`, its service account and the `service.name` of its traces. A gateway has its
+    /// own name.
+    #[arg(long, env = "WEFT_SERVICE", required_unless_present = "gateway")]
+    pub service: Option<Label>,
+    /// Serves the Gateway of this name at the edge of the mesh, and is no sidecar: there is no application, and ports are
+    /// those of the Gateway's listeners.
+    #[arg(long, env = "WEFT_GATEWAY", conflicts_with_all = ["app", "advertise"])]
+    pub gateway: Option<Label>,
     /// Namespace of the workload.
     #[arg(long, env = "WEFT_NAMESPACE", default_value = "default")]
     pub namespace: Label,
@@ -86,9 +91,9 @@ pub struct SidecarFlags {
     /// OpenMetrics and readiness.
     #[arg(long, env = "WEFT_METRICS", default_value = "127.0.0.1:15020")]
     pub metrics: SocketAddr,
-    /// Data-plane threads.
-    #[arg(long, env = "WEFT_WORKERS", default_value_t = 1)]
-    pub workers: usize,
+    /// Data-plane threads; 1 for a sidecar, one per core for a gateway, unless given.
+    #[arg(long, env = "WEFT_WORKERS")]
+    pub workers: Option<usize>,
     /// One JSON line per request on standard output.
     #[arg(long, env = "WEFT_ACCESS_LOG")]
     pub access_log: bool,
@@ -116,6 +121,8 @@ pub enum FlagsError {
     TokenFile { path: PathBuf, source: io::Error },
     #[error("the join token: {0}")]
     Token(#[from] TokenError),
+    #[error("--service or --gateway is needed")]
+    Nameless,
     #[error("--label {0}")]
     Labels(#[from] model::FieldError),
 }
@@ -134,6 +141,11 @@ impl Flags {
 }
 
 impl SidecarFlags {
+    /// What the workload is called.
+    pub fn name(&self) -> Option<&Label> {
+        self.service.as_ref().or(self.gateway.as_ref())
+    }
+
     /// Reads the token and fills in what was not given.
     pub fn into_settings(self) -> Result<Settings, FlagsError> {
         let token = match (&self.token, &self.token_file) {
@@ -148,14 +160,19 @@ impl SidecarFlags {
             }
             (None, None) => None,
         };
+        let service = self.name().ok_or(FlagsError::Nameless)?.clone();
+        let workers = self.workers.unwrap_or_else(|| match &self.gateway {
+            Some(_) => std::thread::available_parallelism().map_or(1, usize::from),
+            None => 1,
+        });
         let token = token.map(|token| JoinToken::parse(token.trim())).transpose()?;
         let mut labels: BTreeMap<String, String> = self.labels.into_iter().collect();
         labels
             .entry("app".to_owned())
-            .or_insert_with(|| self.service.to_string());
+            .or_insert_with(|| service.to_string());
         let workload_id = match self.workload_id {
             Some(id) => id,
-            None => format!("{}-{:08x}", self.service, rand::random::<u32>()).parse()?,
+            None => format!("{service}-{:08x}", rand::random::<u32>()).parse()?,
         };
         let locals = self.locals.into_iter().map(|(namespace, name, port, listen)| {
             let namespace = namespace.unwrap_or_else(|| self.namespace.clone());
@@ -168,9 +185,10 @@ impl SidecarFlags {
         Ok(Settings {
             workload_id,
             locals: locals.collect(),
-            service_account: Some(self.service_account.unwrap_or_else(|| self.service.clone())),
+            service: service.to_string(),
+            service_account: Some(self.service_account.unwrap_or(service)),
             namespace: self.namespace,
-            service: self.service.to_string(),
+            gateway: self.gateway,
             labels: Labels::new(labels)?,
             app: self.app,
             control_plane: self.control_plane,
@@ -181,7 +199,7 @@ impl SidecarFlags {
             advertise: self.advertise,
             admin: self.admin,
             metrics: self.metrics,
-            workers: self.workers,
+            workers,
             traces: telemetry::Endpoint::FromEnv,
             access_log: self.access_log,
             limits: Limits {

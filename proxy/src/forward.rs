@@ -26,7 +26,6 @@ use crate::worker::Worker;
 pub(crate) struct Plan<'s> {
     /// Whose endpoints are tried.
     pub(crate) lane: &'s Lane,
-    /// Of the service that was called.
     pub(crate) budget: &'s RefCell<RetryBudgetState>,
     pub(crate) retry: Option<&'s RetryPolicy>,
     pub(crate) deadline: &'s Deadline,
@@ -162,7 +161,11 @@ async fn attempt(
     match sent {
         Ok(mut forwarded) => {
             let now = Instant::now();
-            picked.responded(now);
+            match answer::peer_failure(forwarded.parts.status, &forwarded.parts.headers) {
+                // The callee's sidecar answers quickly that its application does not.
+                Some(_) => picked.failed(now),
+                None => picked.responded(now),
+            }
             if !forwarded.parts.status.is_server_error() {
                 let took = now.saturating_duration_since(began);
                 plan.lane.quickest.borrow_mut().answered(now, took);
@@ -170,7 +173,7 @@ async fn attempt(
             if let Some(bytes) = forwarded.answer.exact() {
                 plan.lane.cluster.answered(bytes);
             }
-            if matches!(picked.member.place, Place::Outside(_)) {
+            if matches!(picked.member.place, Place::Outside { .. }) {
                 answer::disown(&mut forwarded.parts.headers);
             }
             Ok(forwarded)

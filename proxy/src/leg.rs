@@ -1,4 +1,4 @@
-//! One open connection, plain or mTLS, whichever side opened it.
+//! One open connection, plain or TLS, whichever side opened it.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,17 @@ use crate::socket::Socket;
 /// A connection's two directions of bytes.
 pub(crate) enum Leg {
     Plain(TcpStream),
-    Mtls(Box<TlsStream<Socket>>),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+impl Leg {
+    /// What TLS agreed on.
+    pub(crate) fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
 }
 
 /// Room for the content of one TLS record (RFC 8446 section 5.1).
@@ -23,7 +33,7 @@ impl AsyncRead for Leg {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Mtls(stream) => {
+            Self::Tls(stream) => {
                 let mut before = buf.filled().len();
                 ready!(Pin::new(stream.as_mut()).poll_read(cx, buf))?;
                 // A read gives one record: more of them make one large write of it on the other leg. Where nothing was
@@ -48,7 +58,7 @@ impl AsyncWrite for Leg {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
 
@@ -59,28 +69,28 @@ impl AsyncWrite for Leg {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Mtls(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Mtls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 }

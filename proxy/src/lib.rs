@@ -13,6 +13,8 @@ mod doorkeeper;
 mod downstream;
 pub mod flags;
 mod forward;
+mod gateway;
+mod hello;
 mod http;
 pub mod identity;
 mod leg;

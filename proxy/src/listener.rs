@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::connection::{Accepted, Role};
 use crate::doorkeeper::Doorkeeper;
@@ -24,6 +25,8 @@ pub(crate) struct Listener {
     socket: std::net::TcpListener,
     role: Arc<Role>,
     doorkeeper: Arc<Doorkeeper>,
+    /// Accepts until then; until the proxy begins to stop where there is none.
+    until: Option<CancellationToken>,
 }
 
 impl Listener {
@@ -36,6 +39,9 @@ impl Listener {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        if address.is_ipv6() && matches!(role, Role::Gateway(_)) {
+            socket.set_only_v6(true)?;
+        }
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let doorkeeper = Doorkeeper::new(
@@ -47,7 +53,16 @@ impl Listener {
             socket: socket.into(),
             role: Arc::new(role),
             doorkeeper,
+            until: None,
         })
+    }
+
+    /// Stops accepting earlier than the proxy does.
+    pub(crate) fn until(self, stop: CancellationToken) -> Self {
+        Self {
+            until: Some(stop),
+            ..self
+        }
     }
 
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
@@ -63,7 +78,9 @@ impl Listener {
             role: self.role,
             doorkeeper: self.doorkeeper,
         };
-        let draining = here.worker().shared.draining.clone();
+        let draining = self
+            .until
+            .unwrap_or_else(|| here.worker().shared.draining.clone());
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
@@ -78,6 +95,17 @@ impl Listener {
             }
         }
     }
+}
+
+/// A bound UDP port that nothing is received on yet.
+pub(crate) fn bind_udp(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 /// What every connection of a listener is given.

@@ -32,8 +32,12 @@ fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
             () = stop.recv() => return Ok(()),
         };
         // For whoever started this process with port 0.
-        println!("outbound {}", running.outbound);
-        println!("inbound {}", running.inbound);
+        if let Some(outbound) = running.outbound {
+            println!("outbound {outbound}");
+        }
+        if let Some(inbound) = running.inbound {
+            println!("inbound {inbound}");
+        }
         println!("admin {}", running.admin);
         println!("metrics {}", running.metrics);
         for local in &running.locals {

@@ -7,6 +7,8 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::downstream::Front;
+
 /// All connections of one worker.
 #[derive(Default)]
 pub(crate) struct Connections {
@@ -16,6 +18,7 @@ pub(crate) struct Connections {
 
 /// One connection, as long as it is served.
 pub(crate) struct Presence {
+    front: Front,
     last: Cell<Instant>,
     running: Cell<usize>,
     closing: Cell<bool>,
@@ -26,9 +29,10 @@ pub(crate) struct Presence {
 pub(crate) struct Busy(Rc<Presence>);
 
 impl Connections {
-    /// Takes up a connection that begins.
-    pub(crate) fn enter(&self) -> Rc<Presence> {
+    /// Takes up a connection that begins, and where its client sees itself.
+    pub(crate) fn enter(&self, front: Front) -> Rc<Presence> {
         let presence = Rc::new(Presence {
+            front,
             last: Cell::new(Instant::now()),
             running: Cell::new(0),
             closing: Cell::new(self.closing.get()),
@@ -55,6 +59,15 @@ impl Connections {
             }
             !is_idle
         });
+    }
+
+    /// Asks those to end that came in where nobody is served any more.
+    pub(crate) fn close_where(&self, is_closed: impl Fn(Front) -> bool) {
+        for connection in self.present.borrow().iter().filter_map(Weak::upgrade) {
+            if is_closed(connection.front) {
+                connection.close();
+            }
+        }
     }
 
     /// Asks all to end, those that come later too.
@@ -125,7 +138,10 @@ mod tests {
     #[test]
     fn only_those_end_that_were_idle_for_long() {
         let connections = Connections::default();
-        let [idle, busy] = [connections.enter(), connections.enter()];
+        let [idle, busy] = [
+            connections.enter(Front::default()),
+            connections.enter(Front::default()),
+        ];
         let request = busy.begin();
         let limit = Duration::from_secs(60);
         connections.sweep(Instant::now() + limit / 2, limit);
@@ -140,16 +156,28 @@ mod tests {
     #[test]
     fn a_worker_that_stops_asks_all_and_who_comes_later() {
         let connections = Connections::default();
-        let early = connections.enter();
+        let early = connections.enter(Front::default());
         connections.close();
-        assert!(is_asked(&early) && is_asked(&connections.enter()));
+        assert!(is_asked(&early) && is_asked(&connections.enter(Front::default())));
+    }
+
+    #[test]
+    fn a_port_that_is_given_up_asks_its_connections_only() {
+        let connections = Connections::default();
+        let at = |port| Front {
+            is_tls: false,
+            port: Some(port),
+        };
+        let [gone, other] = [connections.enter(at(80)), connections.enter(at(81))];
+        connections.close_where(|front| front.port == Some(80));
+        assert!(is_asked(&gone) && !is_asked(&other));
     }
 
     #[test]
     fn the_list_does_not_grow_with_connections_that_are_gone() {
         let connections = Connections::default();
         for _ in 0..1000 {
-            drop(connections.enter());
+            drop(connections.enter(Front::default()));
         }
         assert!(connections.present.borrow().capacity() < 16);
     }

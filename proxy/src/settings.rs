@@ -17,6 +17,9 @@ pub struct Settings {
     /// Unique among the mesh's workloads.
     pub workload_id: WorkloadId,
     pub namespace: Label,
+    /// The Gateway whose proxy this is; `None` for a sidecar. A gateway has no application, and neither `outbound` nor
+    /// `inbound`.
+    pub gateway: Option<Label>,
     /// The service account that the identity must name; `None` takes whatever the token is for.
     pub service_account: Option<Label>,
     /// `service.name` of its traces.
@@ -114,6 +117,10 @@ pub struct Limits {
     pub tls_sessions: usize,
     /// How long a stopping proxy lets requests finish. Default 20 s.
     pub drain_timeout: Duration,
+    /// Clients of one UDP port of a gateway, each with a socket of its own; datagrams of others are dropped. Default 4,096.
+    pub udp_sessions: usize,
+    /// A client of a UDP port is forgotten when nothing passed either way for so long. Default 60 s.
+    pub udp_idle_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -146,6 +153,8 @@ impl Default for Limits {
             keepalive_interval: Duration::from_secs(20),
             tls_sessions: 2048,
             drain_timeout: Duration::from_secs(20),
+            udp_sessions: 4096,
+            udp_idle_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -30,6 +30,11 @@ impl Socket {
         }
     }
 
+    /// `ahead` was already read.
+    pub(crate) fn with(stream: TcpStream, ahead: BytesMut) -> Self {
+        Self { stream, ahead }
+    }
+
     /// Whether the next read needs no system call.
     pub(crate) fn is_ahead(&self) -> bool {
         !self.ahead.is_empty()

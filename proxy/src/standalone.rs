@@ -81,6 +81,7 @@ impl Standalone {
         );
         let worker = Worker::new(Arc::new(Shared {
             config: ConfigHandle::fixed(snapshot),
+            plans: Arc::default(),
             identity,
             domain: settings.domain.clone(),
             registry,
@@ -164,6 +165,7 @@ impl StandaloneSettings {
             service: self.workload_id.to_string(),
             workload_id: self.workload_id,
             namespace: self.namespace,
+            gateway: None,
             service_account: None,
             labels: Labels::default(),
             app: Vec::new(),

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use certs::ServerTls;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin, Pages};
 use crate::config::{AppReadiness, ConfigHandle, ConfigSettings, ConfigTask, ReadinessSettings};
 use crate::connection::Role;
+use crate::gateway::ports::{Opened, Plans, Ports};
 use crate::identity::{AddressError, IdentityError, IdentityKeeper, IdentitySettings};
 use crate::listener::Listener;
 use crate::settings::{LocalPort, Settings};
@@ -27,15 +28,15 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the last spans may take to be sent.
 const TELEMETRY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The sidecar as a library.
+/// The sidecar, or a gateway, as a library.
 pub struct Proxy;
 
 /// A proxy that serves. Dropping it stops it without waiting; [`Running::stop`] lets requests finish.
 pub struct Running {
-    /// Where the application sends its calls.
-    pub outbound: SocketAddr,
-    /// Where other sidecars connect.
-    pub inbound: SocketAddr,
+    /// Where the application sends its calls; `None` at a gateway, whose ports are in the configuration.
+    pub outbound: Option<SocketAddr>,
+    /// Where other sidecars connect; `None` at a gateway.
+    pub inbound: Option<SocketAddr>,
     pub admin: SocketAddr,
     pub metrics: SocketAddr,
     /// The local ports with the addresses they were bound to.
@@ -155,14 +156,17 @@ struct Parts {
     listeners: Vec<Listener>,
     keeper: IdentityKeeper,
     config_task: ConfigTask,
+    /// Of a gateway.
+    ports: Option<Arc<Ports>>,
+    opened: mpsc::UnboundedReceiver<Opened>,
     pages: [(TcpListener, Pages); 2],
     telemetry: telemetry::Telemetry,
     addresses: Addresses,
 }
 
 struct Addresses {
-    outbound: SocketAddr,
-    inbound: SocketAddr,
+    outbound: Option<SocketAddr>,
+    inbound: Option<SocketAddr>,
     admin: SocketAddr,
     metrics: SocketAddr,
     locals: Vec<LocalPort>,
@@ -218,8 +222,14 @@ impl Parts {
             let bound = admin::bind_loopback(address).await;
             bound.map_err(|source| ProxyError::Listen { address, source })
         };
-        let (outbound, outbound_address) = listen(settings.outbound, Role::Outbound)?;
-        let mut listeners = vec![outbound];
+        let is_gateway = settings.gateway.is_some();
+        let mut listeners = Vec::new();
+        let mut outbound_address = None;
+        if !is_gateway {
+            let (outbound, bound) = listen(settings.outbound, Role::Outbound)?;
+            listeners.push(outbound);
+            outbound_address = Some(bound);
+        }
         let mut locals = Vec::new();
         for local in &settings.locals {
             let (listener, bound) = listen(local.listen, Role::Local(local.service.port(local.port)))?;
@@ -240,22 +250,45 @@ impl Parts {
 
         let keeper = IdentityKeeper::obtain(identity_settings(&settings)?).await?;
         let cell = keeper.cell();
-        let alpn = [ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP];
-        let tls = ServerTls::new(&cell, &alpn, limits.tls_sessions);
-        // What is wrong with the settings is said here, not to each caller.
-        tls.config()?;
-        let (inbound, inbound_address) = listen(settings.inbound, Role::Inbound(tls))?;
-        listeners.push(inbound);
-
-        let advertised = settings.advertise.unwrap_or(inbound_address);
-        if advertised.ip().is_unspecified() {
-            return Err(ProxyError::NoAddress(advertised));
+        let mut inbound_address = None;
+        if !is_gateway {
+            let alpn = [ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP];
+            let tls = ServerTls::new(&cell, &alpn, limits.tls_sessions);
+            // What is wrong with the settings is said here, not to each caller.
+            tls.config()?;
+            let (inbound, bound) = listen(settings.inbound, Role::Inbound(tls))?;
+            listeners.push(inbound);
+            inbound_address = Some(bound);
+        }
+        let advertised = settings.advertise.or(inbound_address);
+        if let Some(address) = advertised.filter(|address| address.ip().is_unspecified()) {
+            return Err(ProxyError::NoAddress(address));
         }
         let telemetry = start_telemetry(&settings)?;
         let (config, config_task) = ConfigTask::new(
             config_settings(&settings, advertised)?,
             keeper.control_plane_tls(),
         );
+        let (plans, draining) = (Plans::default(), CancellationToken::new());
+        let (open, opened) = mpsc::unbounded_channel();
+        let ports = is_gateway.then(|| {
+            let (config, limits) = (config.clone(), limits.clone());
+            Ports::new(
+                plans.clone(),
+                config,
+                open,
+                limits,
+                registry.clone(),
+                draining.clone(),
+            )
+        });
+        let config_task = match &ports {
+            Some(ports) => {
+                let ports = ports.clone();
+                config_task.following(Box::new(move |snapshot| ports.follow(snapshot)))
+            }
+            None => config_task,
+        };
         let address_of = |listener: &TcpListener, asked| {
             listener.local_addr().map_err(|source| ProxyError::Listen {
                 address: asked,
@@ -273,10 +306,11 @@ impl Parts {
             config,
             identity: cell,
             domain: keeper.mesh_domain().clone(),
+            plans,
             registry,
             tracer: telemetry.tracer(),
             exporting: telemetry.enabled(),
-            draining: CancellationToken::new(),
+            draining,
             settings,
         });
         let pages = [(admin_page, Pages::Admin), (metrics_page, Pages::Metrics)];
@@ -285,6 +319,8 @@ impl Parts {
             listeners,
             keeper,
             config_task,
+            ports,
+            opened,
             pages,
             telemetry,
             addresses,
@@ -293,11 +329,12 @@ impl Parts {
 
     fn start(self) -> Result<(Started, Vec<thread::JoinHandle<()>>), ProxyError> {
         let shared = self.shared;
-        let threads =
-            threads::start(&shared, shared.settings.workers, self.listeners).map_err(ProxyError::Thread)?;
+        let threads = threads::start(&shared, shared.settings.workers, self.listeners, self.opened)
+            .map_err(ProxyError::Thread)?;
         let stats = stats_of(&shared, &self.keeper, &self.telemetry);
         let admin = Admin::new(
             shared.settings.workload_id.to_string(),
+            shared.settings.gateway.is_some(),
             shared.config.clone(),
             self.keeper.status(),
             shared.registry.clone(),
@@ -306,9 +343,13 @@ impl Parts {
         for (listener, pages) in self.pages {
             tokio::task::spawn_local(admin::serve(listener, pages, admin.clone()));
         }
-        let apps = shared.settings.app.iter().map(|app| app.address).collect();
-        let readiness = AppReadiness::new(apps, shared.config.clone(), ReadinessSettings::default());
-        tokio::task::spawn_local(readiness.run());
+        if let Some(ports) = self.ports {
+            tokio::task::spawn_local(ports.retry());
+        } else {
+            let apps = shared.settings.app.iter().map(|app| app.address).collect();
+            let readiness = AppReadiness::new(apps, shared.config.clone(), ReadinessSettings::default());
+            tokio::task::spawn_local(readiness.run());
+        }
         tokio::task::spawn_local(self.config_task.run());
         tokio::task::spawn_local(self.keeper.run());
         let started = Started {
@@ -331,9 +372,14 @@ fn identity_settings(settings: &Settings) -> Result<IdentitySettings, ProxyError
     Ok(identity)
 }
 
-fn config_settings(settings: &Settings, advertised: SocketAddr) -> Result<ConfigSettings, ProxyError> {
+fn config_settings(
+    settings: &Settings,
+    advertised: Option<SocketAddr>,
+) -> Result<ConfigSettings, ProxyError> {
     let address = settings.control_plane.parse().map_err(ProxyError::ControlPlane)?;
-    let mut config = ConfigSettings::new(address, settings.workload_id.clone(), advertised);
+    let mut config = ConfigSettings::new(address, settings.workload_id.clone());
+    config.inbound = advertised;
+    config.gateway.clone_from(&settings.gateway);
     config.labels = settings.labels.clone();
     config.app_ports.clone_from(&settings.app);
     Ok(config)

@@ -9,11 +9,15 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use decision::Reason;
-use model::{AppProtocol, ServicePort};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
+use decision::message::detect::{Detected, detect};
+use decision::traffic::{split, stream};
+use model::gateway::StreamRule;
+use model::{AppProtocol, ServicePort, Snapshot};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 
 use crate::config::Learned;
 use crate::downstream::Downstream;
+use crate::hello;
 use crate::leg::Leg;
 use crate::worker::Worker;
 
@@ -34,27 +38,27 @@ pub(crate) async fn declared_protocol(worker: &Worker, service: &ServicePort) ->
         .destinations
         .get(&service.service)
         .and_then(Option::as_ref);
-    destination
-        .and_then(|known| known.ports.get(&service.port))
-        .map_or(AppProtocol::Detect, |port| port.protocol)
+    match destination.and_then(|known| known.ports.get(&service.port)) {
+        // Rules for opaque bytes and none for requests say it as well.
+        Some(port) if port.rules.is_empty() && !port.streams.is_empty() => AppProtocol::Tcp,
+        Some(port) => port.protocol,
+        None => AppProtocol::Detect,
+    }
 }
 
-/// Carries a connection of the application to an endpoint of `service`; `first` was already read from it.
+/// Carries a connection of the application to an endpoint of `service`, or where its rules say; `first` was already read
+/// from it.
 pub(crate) async fn outbound<S>(
     downstream: &Downstream,
     service: &ServicePort,
     mut client: S,
-    first: BytesMut,
+    mut first: BytesMut,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let worker = &downstream.worker;
-    match open(worker, service).await {
-        Ok(mut upstream) => {
-            if upstream.write_all(&first).await.is_ok() {
-                tunnel(client, upstream, worker.limits.idle_timeout).await;
-            }
-        }
+    match reach(worker, service, &mut client, &mut first).await {
+        Ok(upstream) => carry(client, first, upstream, worker.limits.idle_timeout).await,
         Err(reason) => {
             tracing::info!(%service, reason = reason.detail(), "closed: no connection to an endpoint");
             // Nothing can be said on an opaque connection but that it ends.
@@ -83,19 +87,86 @@ where
     }
 }
 
-async fn open(worker: &Worker, service: &ServicePort) -> Result<Leg, Reason> {
-    match worker
+/// Opens a connection to an endpoint of the service that was called, or of a backend that its rules choose.
+async fn reach<S: AsyncRead + Unpin>(
+    worker: &Worker,
+    service: &ServicePort,
+    client: &mut S,
+    first: &mut BytesMut,
+) -> Result<Leg, Reason> {
+    let learned = worker
         .shared
         .config
         .learn(&service.service, worker.limits.discovery_timeout)
-        .await
-    {
-        Learned::Exists(_) => {}
+        .await;
+    let snapshot = match learned {
+        Learned::Exists(snapshot) => snapshot,
         Learned::DoesNotExist(_) => return Err(Reason::UnknownService),
         Learned::TimedOut => return Err(Reason::DiscoveryTimeout),
         Learned::TooMany { .. } => return Err(Reason::Overloaded),
-    }
-    let snapshot = worker.snapshot();
+    };
+    let destination = snapshot
+        .destinations
+        .get(&service.service)
+        .and_then(Option::as_ref);
+    let port = destination.and_then(|destination| destination.ports.get(&service.port));
+    let target = match port {
+        Some(port) if !port.streams.is_empty() => {
+            let sni = if stream::asks_for_sni(&port.streams) {
+                server_name(client, first, worker.limits.detect_timeout).await
+            } else {
+                None
+            };
+            choose(worker, &port.streams, sni.as_deref())?
+        }
+        _ => service,
+    };
+    open(worker, &snapshot, target).await
+}
+
+/// Where a connection, or a datagram, goes by these rules.
+pub(crate) fn choose<'r>(
+    worker: &Worker,
+    rules: &'r [StreamRule],
+    sni: Option<&str>,
+) -> Result<&'r ServicePort, Reason> {
+    let backends = &stream::choose(rules, sni).ok_or(Reason::NoRoute)?.backends;
+    // Rolled only where there is a choice: dice that are thrown away are missing from an even split.
+    let dice = if backends.len() > 1 {
+        worker.split_dice()
+    } else {
+        0
+    };
+    let backend = split::pick_backend(backends, dice).and_then(|place| backends.get(place));
+    backend
+        .and_then(|backend| backend.target.as_ref())
+        .ok_or(Reason::BackendNotFound)
+}
+
+/// The name in the handshake that a client begins within `patience`; `None` where it does not begin one.
+async fn server_name<S: AsyncRead + Unpin>(
+    client: &mut S,
+    first: &mut BytesMut,
+    patience: Duration,
+) -> Option<Box<str>> {
+    let read = async {
+        loop {
+            match detect(first) {
+                Detected::Tls => return hello::server_name(client, first).await.ok(),
+                Detected::NeedMore => match client.read_buf(first).await {
+                    Ok(0) | Err(_) => return None,
+                    Ok(_) => {}
+                },
+                _ => return None,
+            }
+        }
+    };
+    let name = tokio::time::timeout(patience, read).await.ok()??;
+    Some(name).filter(|name| !name.is_empty())
+}
+
+/// Opens a connection to an endpoint of `service`.
+pub(crate) async fn open(worker: &Worker, snapshot: &Snapshot, service: &ServicePort) -> Result<Leg, Reason> {
     let endpoints = snapshot
         .endpoints
         .get(&service.service)
@@ -118,6 +189,20 @@ async fn open(worker: &Worker, service: &ServicePort) -> Result<Leg, Reason> {
         tried.push(picked.member.place.clone());
     }
     Err(last)
+}
+
+/// As [`tunnel`], where something was already read from the client.
+pub(crate) async fn carry<S>(client: S, first: BytesMut, mut upstream: Leg, idle: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match upstream.write_all(&first).await {
+        Ok(()) => {
+            drop(first);
+            tunnel(client, upstream, idle).await;
+        }
+        Err(error) => tracing::debug!(%error, "a tunnel broke"),
+    }
 }
 
 /// As [`tunnel`], for two connections from each of which something was already read.

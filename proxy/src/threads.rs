@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::connection::{self, Accepted};
+use crate::gateway::ports::Opened;
 use crate::listener::Listener;
 use crate::worker::{Shared, Worker};
 
@@ -27,12 +28,13 @@ struct WorkerQueue {
     open: AtomicUsize,
 }
 
-/// Starts `count` threads, the first of which accepts. Each ends when the proxy drains and its connections have
+/// Starts `count` threads, the first of which accepts, on `listeners` and on whatever is `opened` later. Each ends when the proxy drains and its connections have
 /// ended, or the drain timeout is over.
 pub(crate) fn start(
     shared: &Arc<Shared>,
     count: usize,
     listeners: Vec<Listener>,
+    opened: mpsc::UnboundedReceiver<Opened>,
 ) -> std::io::Result<Vec<std::thread::JoinHandle<()>>> {
     let queue = |_| {
         let (send, receive) = mpsc::channel(HANDOVER_QUEUE);
@@ -41,17 +43,17 @@ pub(crate) fn start(
     };
     let (queues, receivers): (Vec<_>, Vec<_>) = (0..count.max(1)).map(queue).unzip();
     let queues: Queues = queues.into();
-    let mut listeners = Some(listeners);
+    let mut doors = Some((listeners, opened));
     let mut threads = Vec::new();
     for (index, receive) in receivers.into_iter().enumerate() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let (shared, queues) = (shared.clone(), queues.clone());
-        let listeners = listeners.take().unwrap_or_default();
+        let doors = doors.take();
         let thread = std::thread::Builder::new()
             .name(format!("weft-worker-{index}"))
-            .spawn(move || run(&runtime, shared, (queues, index), receive, listeners))?;
+            .spawn(move || run(&runtime, shared, (queues, index), receive, doors))?;
         threads.push(thread);
     }
     Ok(threads)
@@ -111,12 +113,22 @@ pub(crate) fn sweep_interval(idle_timeout: Duration) -> Duration {
     (idle_timeout / 8).clamp(least, most)
 }
 
+/// Takes up ports as they are opened.
+async fn open(here: Seat, mut opened: mpsc::UnboundedReceiver<Opened>) {
+    while let Some(port) = opened.recv().await {
+        match port {
+            Opened::Tcp(listener) => tokio::task::spawn_local(listener.run(here.clone())),
+            Opened::Udp(listener) => tokio::task::spawn_local(listener.run(here.worker().clone())),
+        };
+    }
+}
+
 fn run(
     runtime: &tokio::runtime::Runtime,
     shared: Arc<Shared>,
     (queues, index): (Queues, usize),
     mut handed_over: mpsc::Receiver<Handover>,
-    listeners: Vec<Listener>,
+    doors: Option<(Vec<Listener>, mpsc::UnboundedReceiver<Opened>)>,
 ) {
     let local = tokio::task::LocalSet::new();
     local.block_on(runtime, async move {
@@ -126,10 +138,15 @@ fn run(
             queues,
             index,
         };
-        for listener in listeners {
-            tokio::task::spawn_local(listener.run(here.clone()));
+        if let Some((listeners, opened)) = doors {
+            for listener in listeners {
+                tokio::task::spawn_local(listener.run(here.clone()));
+            }
+            tokio::task::spawn_local(open(here.clone(), opened));
         }
         let draining = worker.shared.draining.clone();
+        let mut changes = worker.shared.config.changes();
+        let is_gateway = worker.shared.settings.gateway.is_some();
         let mut sweep = tokio::time::interval(sweep_interval(worker.limits.idle_timeout));
         loop {
             tokio::select! {
@@ -138,6 +155,7 @@ fn run(
                     None => here.gone(),
                 },
                 _ = sweep.tick() => worker.sweep(),
+                Ok(()) = changes.changed(), if is_gateway => worker.close_ports(),
                 () = draining.cancelled() => break,
             }
         }

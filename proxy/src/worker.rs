@@ -17,6 +17,7 @@ use certs::IdentityCell;
 use decision::traffic::budget::RetryBudgetState;
 use decision::traffic::lineage::Lineages;
 use decision::traffic::split::EvenDice;
+use model::gateway::Transport;
 use model::resilience::RetryBudget;
 use model::{MeshDomain, ServicePort, Snapshot};
 use rand::rngs::SmallRng;
@@ -26,6 +27,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::ConfigHandle;
 use crate::destinations::Destinations;
+use crate::gateway::plan::{Plan, Socket};
+use crate::gateway::ports::Plans;
 use crate::presence::Connections;
 use crate::settings::Settings;
 use crate::telemetry::Recorder;
@@ -37,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) config: ConfigHandle,
     pub(crate) identity: IdentityCell,
     pub(crate) domain: MeshDomain,
+    /// What a gateway serves; nothing in a sidecar.
+    pub(crate) plans: Plans,
     pub(crate) registry: Arc<crate::stats::Registry>,
     pub(crate) tracer: opentelemetry_sdk::trace::SdkTracer,
     pub(crate) exporting: bool,
@@ -51,6 +56,7 @@ pub(crate) struct Worker {
     pub(crate) recorder: Rc<Recorder>,
     pub(crate) connections: Connections,
     snapshots: RefCell<Cache<Snapshots, Arc<Snapshot>>>,
+    plans: RefCell<Cache<Plans, Arc<Plan>>>,
     clusters: RefCell<HashMap<ServicePort, Rc<Cluster>>>,
     apps: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
     budgets: RefCell<HashMap<ServicePort, Rc<RefCell<RetryBudgetState>>>>,
@@ -76,6 +82,7 @@ impl Worker {
             recorder,
             connections: Connections::default(),
             snapshots: RefCell::new(Cache::new(Snapshots(shared.config.clone()))),
+            plans: RefCell::new(Cache::new(shared.plans.clone())),
             clusters: RefCell::default(),
             apps: RefCell::default(),
             budgets: RefCell::default(),
@@ -91,6 +98,11 @@ impl Worker {
     /// The configuration in use now. A request keeps what it got from beginning to end.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.borrow_mut().load().clone()
+    }
+
+    /// What a gateway serves now, with the configuration that says so.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.plans.borrow_mut().load().clone()
     }
 
     pub(crate) fn dice(&self) -> u64 {
@@ -135,13 +147,28 @@ impl Worker {
         }
         let whole = RetryBudget::default();
         let share = RetryBudget {
-            min_per_second: whole.min_per_second / self.shared.settings.workers.max(1) as f64,
+            min_retries: whole.min_retries / self.shared.settings.workers.max(1) as f64,
             ..whole
         };
         let new = RetryBudgetState::new(share, Instant::now());
         let budget = Rc::new(RefCell::new(new));
         budgets.insert(destination.clone(), budget.clone());
         budget
+    }
+
+    /// Asks the connections of ports to end that a gateway has no more, or for something else.
+    pub(crate) fn close_ports(&self) {
+        let plan = self.plan();
+        self.connections.close_where(|front| {
+            let serves = if front.is_tls {
+                Transport::Tls
+            } else {
+                Transport::Http
+            };
+            front
+                .port
+                .is_some_and(|port| plan.transport(Socket::tcp(port)) != Some(serves))
+        });
     }
 
     /// Closes what was not used for a while, and forgets services that are gone.
@@ -154,9 +181,10 @@ impl Worker {
             cluster.close_idle(now);
             snapshot.endpoints.contains_key(&target.service)
         });
-        self.budgets
-            .borrow_mut()
-            .retain(|target, _| snapshot.destinations.contains_key(&target.service));
+        self.budgets.borrow_mut().retain(|target, _| {
+            snapshot.destinations.contains_key(&target.service)
+                || snapshot.endpoints.contains_key(&target.service)
+        });
         for app in self.apps.borrow().values() {
             app.close_idle(now);
         }

@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod binaries;
+pub mod chain;
 pub mod client;
 pub mod echo;
 pub mod hostile;

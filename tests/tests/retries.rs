@@ -78,15 +78,13 @@ async fn the_next_attempt_goes_to_another_endpoint() {
     let _good = flaky(&mesh, &good).await;
     let visitor = mesh.visitor().await;
     let mut client = visitor.http1().await;
-    // The budget allows every one of these retries.
-    for _ in 0..60 {
+    // The budget allows that many retries at once.
+    let mut calls = 0;
+    while bad.requests().len() < 8 {
         assert_eq!(client.get("http://flaky/").await.status, 200);
+        calls += 1;
     }
-    assert_eq!(good.requests().len(), 60);
-    assert!(
-        !bad.requests().is_empty(),
-        "the failing endpoint was never chosen first"
-    );
+    assert_eq!(good.requests().len(), calls);
 }
 
 #[tokio::test]
@@ -275,9 +273,9 @@ async fn when_everything_fails_the_budget_bounds_the_retries() {
         }
     }));
     tests::within("the calls", clients).await;
-    // 20 % of the requests, and 10 per second of a window of 10 s that may have moved on meanwhile, in steps of 1 s.
-    let windows = 1 + started.elapsed().as_secs() / 9;
-    let allowed = requests / 5 + 100 * usize::try_from(windows).unwrap();
+    // 20 % of the requests, and 10 in each second that has begun.
+    let seconds = 1 + started.elapsed().as_secs();
+    let allowed = requests / 5 + 10 * usize::try_from(seconds).unwrap();
     let retries = app.requests().len() - requests;
     assert!(retries <= allowed, "{retries} retries for {requests} requests");
     assert!(

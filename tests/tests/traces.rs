@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use http::Response;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use tests::chain::calling;
 use tests::client::{Http, nothing, request};
 use tests::otlp::{Receiver, Span};
-use tests::{App, Mesh, Sidecar, text, yaml};
+use tests::{App, Mesh, Sidecar, yaml};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
@@ -27,31 +28,6 @@ struct Shop {
     payments: App,
     _apps: Vec<App>,
     _mesh: Mesh,
-}
-
-/// Calls the next service with the trace headers of the request, as an instrumented application does.
-async fn calling(
-    outbound: tokio::sync::watch::Receiver<Option<std::net::SocketAddr>>,
-    url: &'static str,
-) -> App {
-    App::http(move |arrived| {
-        let mut outbound = outbound.clone();
-        async move {
-            let address = outbound.wait_for(Option::is_some).await.unwrap().unwrap();
-            let mut call = request("POST", url);
-            for name in ["traceparent", "tracestate", "baggage"] {
-                if let Some(value) = arrived.headers().get(name) {
-                    call = call.header(name, value);
-                }
-            }
-            let answer = Http::http1(address)
-                .await
-                .send(call.body(nothing()).unwrap())
-                .await;
-            text(answer.status.as_u16(), answer.text())
-        }
-    })
-    .await
 }
 
 impl Shop {

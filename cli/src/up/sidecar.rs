@@ -173,7 +173,7 @@ impl Sidecar {
 
     /// Where the application, or a visitor, sends its calls.
     pub(crate) fn outbound(&self) -> SocketAddr {
-        self.proxy.outbound
+        self.proxy.outbound.unwrap_or(FREE)
     }
 
     /// The sidecar's own port for one service.
@@ -241,6 +241,7 @@ fn settings(
     proxy::Settings {
         workload_id: plan.id.clone(),
         namespace: plan.namespace.clone(),
+        gateway: None,
         service: plan.service.clone(),
         service_account: Some(plan.service_account.clone()),
         labels: plan.labels.clone(),

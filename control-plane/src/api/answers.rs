@@ -143,12 +143,14 @@ fn change_to_wire(change: Change) -> WireChange {
     }
 }
 
-pub(super) fn diagnostic_to_wire(diagnostic: &Diagnostic) -> v1::Diagnostic {
-    v1::Diagnostic {
-        file: diagnostic.file.clone(),
-        line: diagnostic.line,
-        column: diagnostic.column,
-        field: diagnostic.field.clone(),
-        message: diagnostic.message.clone(),
+impl From<&Diagnostic> for v1::Diagnostic {
+    fn from(diagnostic: &Diagnostic) -> Self {
+        Self {
+            file: diagnostic.file.clone(),
+            line: diagnostic.line,
+            column: diagnostic.column,
+            field: diagnostic.field.clone(),
+            message: diagnostic.message.clone(),
+        }
     }
 }

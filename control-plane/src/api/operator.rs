@@ -1,6 +1,5 @@
 //! What an operator does to the mesh: apply, delete, get, status, await, and join tokens.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +8,13 @@ use proto::v1;
 use proto::v1::operator_server::Operator;
 use tonic::{Request, Response, Status};
 
-use super::answers::{
-    applied, conditions, diagnostic_to_wire, foreseen, name_from_wire, name_to_wire, proxies, with_status,
-};
+use super::answers::{applied, conditions, foreseen, name_from_wire, name_to_wire, proxies, with_status};
 use crate::authority::Issuer;
 use crate::callers::Caller;
 use crate::folder::Folder;
 use crate::mesh::{ConfigChange, Delete, Mesh, Upsert};
 use crate::settings::Limits;
-use crate::sources::{Diagnostic, Kind, ObjectKey, parse_documents};
+use crate::sources::{Diagnostic, FileDocument, Kind, ObjectKey, parse_files};
 use crate::store::{Store, StoreError};
 use crate::stream::Fleet;
 use crate::tasks::Tasks;
@@ -113,6 +110,8 @@ impl Operator for OperatorService {
                     yaml: with_status(&record.text, &conditions),
                     source: record.source().to_owned(),
                     conditions,
+                    created: record.created,
+                    from_file: record.file.is_some(),
                 }
             });
             v1::GetResponse {
@@ -137,7 +136,7 @@ impl Operator for OperatorService {
             proxies,
             trust_domain: self.issuer.trust_domain().to_string(),
             authority_not_after: unix_wire(self.issuer.not_after()),
-            source_errors: problems.iter().map(diagnostic_to_wire).collect(),
+            source_errors: problems.iter().map(v1::Diagnostic::from).collect(),
         }))
     }
 
@@ -217,7 +216,7 @@ impl OperatorService {
     fn refused(&self, problems: &[Diagnostic]) -> v1::ApplyResponse {
         v1::ApplyResponse {
             generation: self.mesh.generation().0,
-            errors: problems.iter().map(diagnostic_to_wire).collect(),
+            errors: problems.iter().map(v1::Diagnostic::from).collect(),
             applied: Vec::new(),
         }
     }
@@ -248,35 +247,11 @@ fn read(files: &[v1::SourceFile]) -> Result<Vec<Upsert>, Vec<Diagnostic>> {
             format!("more than {MAX_FILES} files"),
         )]);
     }
-    let (mut upserts, mut problems) = (Vec::new(), Vec::new());
-    let mut seen: BTreeMap<ObjectKey, &str> = BTreeMap::new();
-    for file in files {
-        match parse_documents(&file.name, &file.text) {
-            Err(found) => problems.extend(found),
-            Ok(documents) => {
-                for document in documents {
-                    let key = document.object.key();
-                    if let Some(other) = seen.insert(key.clone(), &file.name) {
-                        let why = format!("{key} is already given in {other}");
-                        let place = Diagnostic::of_file(&file.name, why);
-                        problems.push(Diagnostic {
-                            line: document.line,
-                            column: 1,
-                            ..place
-                        });
-                    }
-                    upserts.push(Upsert {
-                        object: document.object,
-                        text: document.text,
-                        file: None,
-                    });
-                }
-            }
-        }
-    }
-    if problems.is_empty() {
-        Ok(upserts)
-    } else {
-        Err(problems)
-    }
+    let documents = parse_files(files.iter().map(|file| (&*file.name, &*file.text)))?;
+    let upsert = |FileDocument { document, .. }| Upsert {
+        object: document.object,
+        text: document.text,
+        file: None,
+    };
+    Ok(documents.into_iter().map(upsert).collect())
 }

@@ -171,10 +171,7 @@ spec:
             .map(|(name, resource)| (name, resource.map(|resource| encode(&resource))))
             .collect();
         let mut catalogue = Catalogue::default();
-        assert!(
-            expected.len() == 5,
-            "inbound, two answers, two sets of endpoints"
-        );
+        assert!(expected.len() == 5, "inbound, two answers, two sets of endpoints");
         for _ in 0..2 {
             assert_eq!(catalogue.resources_for(&state, &id, &subscriptions), expected);
         }

@@ -7,6 +7,7 @@ mod build;
 mod check;
 mod diagnostic;
 mod endpoint_slice;
+mod files;
 mod filter;
 mod folder;
 mod grpc_route;
@@ -31,6 +32,7 @@ use self::tree::{Node, Place};
 
 pub use build::{MAX_DEPTH, MAX_EXPANDED_BYTES, MAX_NODES};
 pub use diagnostic::Diagnostic;
+pub use files::{FileDocument, parse_files};
 pub use folder::{DEBOUNCE, MAX_FILES, MAX_FOLDER_BYTES, WatchError, Watcher, read_folder};
 pub use object::{
     BackendRef, DEFAULT_NAMESPACE, EndpointSlice, Kind, Object, ObjectKey, ParentRef, RouteObject, RouteRule,

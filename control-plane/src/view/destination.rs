@@ -9,7 +9,7 @@ use model::{Label, ServiceName};
 
 use super::MeshState;
 use super::attach::{attached_ports, resolve};
-use crate::sources::{BackendRef, Kind, RouteObject};
+use crate::sources::{BackendRef, Kind, Object, ObjectKey, RouteObject};
 
 /// The Service as its callers see it; `None` where it does not exist.
 ///
@@ -40,6 +40,17 @@ pub fn destination(state: &MeshState, name: &ServiceName) -> Option<Destination>
         service: name.clone(),
         ports,
     })
+}
+
+/// Why a backend of a route's rule does not resolve, in the words of the route's condition; `None` where it does, or
+/// where there is none at these places.
+pub fn unresolved(state: &MeshState, route: &ObjectKey, rule: usize, backend: usize) -> Option<String> {
+    let Object::Route(object) = &state.objects.get(route)?.object else {
+        return None;
+    };
+    let backend = object.rules.get(rule)?.backends.get(backend)?;
+    let objection = resolve(state, &route.namespace, &backend.target).err()?;
+    Some(objection.message)
 }
 
 /// Adds the route's rules to each port that it governs: once, even where several `parentRefs` name that port.

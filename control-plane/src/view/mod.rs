@@ -19,7 +19,7 @@ use model::{Generation, Label, Resource, ResourceName, ServiceName, WorkloadId};
 use crate::sources::{EndpointSlice, Kind, Object, ObjectKey, RouteObject};
 
 pub use condition::{Condition, conditions};
-pub use destination::destination;
+pub use destination::{destination, unresolved};
 pub use workload::{endpoints, inbound, served_by};
 
 /// Everything that a view is compiled from.

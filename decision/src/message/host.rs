@@ -50,6 +50,21 @@ pub fn resolve(
     Ok(Some((ServiceName { namespace, name }, port)))
 }
 
+/// The host of an accepted authority as host names are compared: lower case, without its port and without a last dot.
+pub fn normal(authority: &str) -> Cow<'_, str> {
+    let host = match authority.rsplit_once(':') {
+        // An IPv6 address stands in brackets, with its colons.
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
 /// The port that a call goes to: the explicit one, else 80 if the service has it, else its only port. `None`: the
 /// service has no such port, or has several and none of them is 80.
 pub fn choose_port(destination: &Destination, explicit: Option<u16>) -> Option<u16> {
@@ -167,6 +182,20 @@ mod tests {
             "a.b.svc.cluster.local.x",
         ] {
             assert_eq!(resolved(authority), Ok(None), "{authority}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_compared_without_case_port_and_last_dot() {
+        for (authority, host) in [
+            ("www.example.com", "www.example.com"),
+            ("WWW.Example.com.:8080", "www.example.com"),
+            ("a:80", "a"),
+            ("[::1]:80", "[::1]"),
+            ("[2001:DB8::1]", "[2001:db8::1]"),
+            ("", ""),
+        ] {
+            assert_eq!(normal(authority), host, "{authority}");
         }
     }
 

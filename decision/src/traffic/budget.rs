@@ -17,6 +17,9 @@ pub struct RetryBudgetState {
     budget: RetryBudget,
     start: Instant,
     bucket_nanos: u64,
+    interval_nanos: u64,
+    /// Number of the interval in which a retry was last over the ratio, and how many were.
+    over: (u64, u64),
     /// Number of the current bucket, counted from `start`.
     current: u64,
     ring: [Counts; BUCKETS],
@@ -35,6 +38,8 @@ impl RetryBudgetState {
         Self {
             start: now,
             bucket_nanos: (nanos(budget.window) / BUCKETS as u64).max(1),
+            interval_nanos: nanos(budget.min_interval).max(1),
+            over: (0, 0),
             budget,
             current: 0,
             ring: Default::default(),
@@ -51,13 +56,24 @@ impl RetryBudgetState {
     /// Whether one more retry may be made; if so it is counted.
     pub fn try_retry(&mut self, now: Instant) -> bool {
         self.bucket(now);
-        let allowed = self.budget.ratio * self.window.requests as f64
-            + self.budget.min_per_second * self.budget.window.as_secs_f64();
-        let granted = (self.window.retries + 1) as f64 <= allowed;
+        let is_within_ratio =
+            (self.window.retries + 1) as f64 <= self.budget.ratio * self.window.requests as f64;
+        let granted = is_within_ratio || self.is_within_minimum(now);
         if granted {
             self.bucket(now).retries += 1;
             self.window.retries += 1;
         }
+        granted
+    }
+
+    /// Whether one more retry over the ratio is granted in this interval; if so it is counted.
+    fn is_within_minimum(&mut self, now: Instant) -> bool {
+        let number = nanos(now.saturating_duration_since(self.start)) / self.interval_nanos;
+        if number > self.over.0 {
+            self.over = (number, 0);
+        }
+        let granted = (self.over.1 + 1) as f64 <= self.budget.min_retries;
+        self.over.1 += u64::from(granted);
         granted
     }
 
@@ -97,6 +113,7 @@ mod tests {
     struct Log {
         requests: Vec<u64>,
         retries: Vec<u64>,
+        over: Vec<u64>,
     }
 
     impl Log {
@@ -109,11 +126,20 @@ mod tests {
 
         fn try_retry(&mut self, budget: &RetryBudget, now: u64) -> bool {
             let bucket_ms = budget.window.as_millis() as u64 / BUCKETS as u64;
-            let allowed = budget.ratio * Self::within(&self.requests, bucket_ms, now) as f64
-                + budget.min_per_second * budget.window.as_secs_f64();
-            let granted = Self::within(&self.retries, bucket_ms, now) as f64 + 1.0 <= allowed;
+            let allowed = budget.ratio * Self::within(&self.requests, bucket_ms, now) as f64;
+            let within_ratio = Self::within(&self.retries, bucket_ms, now) as f64 + 1.0 <= allowed;
+            let interval = budget.min_interval.as_millis() as u64;
+            let over = self
+                .over
+                .iter()
+                .filter(|at| *at / interval == now / interval)
+                .count();
+            let granted = within_ratio || over as f64 + 1.0 <= budget.min_retries;
             if granted {
                 self.retries.push(now);
+            }
+            if granted && !within_ratio {
+                self.over.push(now);
             }
             granted
         }
@@ -126,10 +152,16 @@ mod tests {
         fn it_grants_what_a_log_of_all_events_grants(
             events in vec((prop_oneof![8 => 0u64..300, 1 => 0u64..15_000], any::<bool>()), 0..300),
             ratio in 0.0f64..=1.0,
-            min_per_second in 0.0f64..2.0,
+            min_retries in 0.0f64..4.0,
+            min_interval in 1u64..3_000,
             window_s in 1u64..20,
         ) {
-            let budget = RetryBudget { ratio, min_per_second, window: Duration::from_secs(window_s) };
+            let budget = RetryBudget {
+                ratio,
+                window: Duration::from_secs(window_s),
+                min_retries,
+                min_interval: Duration::from_millis(min_interval),
+            };
             let start = Instant::now();
             let (mut state, mut log, mut now) = (RetryBudgetState::new(budget, start), Log::default(), 0);
             for (pause, is_retry) in events {
@@ -147,12 +179,13 @@ mod tests {
         #[test]
         fn odd_budgets_and_times_are_taken(
             ratio in any::<f64>(),
-            min_per_second in any::<f64>(),
+            min_retries in any::<f64>(),
+            min_interval in any::<Duration>(),
             window in any::<Duration>(),
             times in vec(any::<u32>(), 0..20),
         ) {
             let start = Instant::now();
-            let mut state = RetryBudgetState::new(RetryBudget { ratio, min_per_second, window }, start);
+            let mut state = RetryBudgetState::new(RetryBudget { ratio, window, min_retries, min_interval }, start);
             for at in times {
                 let now = start + Duration::from_micros(at.into());
                 state.request(now);
@@ -162,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn the_default_grants_a_fifth_and_a_hundred_in_ten_seconds() {
+    fn the_default_grants_a_fifth_and_ten_a_second() {
         let start = Instant::now();
         let mut state = RetryBudgetState::new(RetryBudget::default(), start);
         for _ in 0..1000 {
             state.request(start);
         }
-        assert_eq!((0..1000).filter(|_| state.try_retry(start)).count(), 300);
-        let later = start + Duration::from_secs(10);
-        assert_eq!((0..1000).filter(|_| state.try_retry(later)).count(), 100);
+        assert_eq!((0..1000).filter(|_| state.try_retry(start)).count(), 210);
+        let later = start + Duration::from_secs(1);
+        assert_eq!((0..1000).filter(|_| state.try_retry(later)).count(), 10);
     }
 }

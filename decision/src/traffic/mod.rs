@@ -4,6 +4,7 @@
 //! [`redirect`] sends the client elsewhere; [`split`] chooses the backend, [`path`] and [`filter`] change the request,
 //! [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
 //! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
+//! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
 //! [`hop`] says which version of HTTP takes it there, [`lineage`] what it inherits from the request that it is made for,
 //! [`quickest`] what time an attempt needs at least, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 
@@ -13,6 +14,7 @@ pub mod budget;
 pub mod cors;
 pub mod deadline;
 pub mod filter;
+pub mod forwarded;
 pub mod grpc;
 pub mod hop;
 pub mod lineage;
@@ -22,6 +24,7 @@ pub mod redirect;
 pub mod retry;
 pub mod route;
 pub mod split;
+pub mod stream;
 
 /// Gateway API's reading of a list of named entries: of those with an equal name, only the first counts.
 fn first_of_each_name<N: PartialEq, V>(entries: &[(N, V)]) -> impl Iterator<Item = &(N, V)> {

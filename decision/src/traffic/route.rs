@@ -22,8 +22,14 @@ use model::route::{PathMatch, RequestMatch};
 
 use super::first_of_each_name;
 
+mod explain;
+mod hosts;
+mod sample;
 mod table;
 
+pub use explain::{Miss, Precedence, Verdict, Weighed};
+pub use hosts::{HostRoutes, HostTable};
+pub use sample::Sample;
 pub use table::RouteTable;
 
 /// What rules look at in a request.

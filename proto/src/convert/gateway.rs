@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::gateway::{
     BackendTls, Certificate, ClientValidation, Gateway, HttpRoutes, Listener, Serves, StreamRule,
-    SubjectAltName, TlsTermination,
+    SubjectAltName, TlsTermination, Transport,
 };
 use model::{FieldError, ServiceName};
 
@@ -31,7 +31,8 @@ pub(super) fn gateway_from_wire(wire: v1::Gateway) -> Result<Gateway, FieldError
             return Err(refused(format!("{} is there more than once", listener.name)));
         }
         let transport = listener.serves.transport();
-        if *transports.entry(listener.port).or_insert(transport) != transport {
+        let socket = (listener.port, transport == Transport::Udp);
+        if *transports.entry(socket).or_insert(transport) != transport {
             let why = format!("port {} is shared by listeners of two kinds", listener.port);
             return Err(refused(why));
         }

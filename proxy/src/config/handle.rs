@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::interest::{Interest, InterestLimits, Questions};
-use super::status::{ConfigStatus, Progress};
+use super::status::{ConfigStatus, PortReport, Progress};
 
 /// The configuration in use, for any thread. Cheap to clone.
 #[derive(Clone)]
@@ -43,6 +43,7 @@ impl ConfigHandle {
             questions: Notify::new(),
             limits,
             ready: watch::Sender::new(false),
+            ports: watch::Sender::new(None),
             leave: watch::Sender::new(false),
             left: watch::Sender::new(None),
             progress: Mutex::new(Progress::default()),
@@ -59,7 +60,7 @@ impl ConfigHandle {
     /// [`ConfigHandle::learn`].
     pub fn fixed(snapshot: Snapshot) -> Self {
         let (handle, shared) = Self::new(InterestLimits::default());
-        shared.publish(snapshot);
+        shared.publish(Arc::new(snapshot));
         handle
     }
 
@@ -140,6 +141,20 @@ impl ConfigHandle {
         *self.shared.ready.borrow()
     }
 
+    /// Fires after every change of the snapshot.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Says how the ports of a gateway stand: all of them, each time.
+    pub fn report_ports(&self, ports: Vec<PortReport>) {
+        self.shared.ports.send_if_modified(|now| {
+            let is_new = now.as_ref() != Some(&ports);
+            *now = Some(ports);
+            is_new
+        });
+    }
+
     /// Tells the control plane that this workload serves no more, and ends the [`super::ConfigTask`]. True
     /// when the control plane has confirmed it within `within`; the snapshot stays in use either way.
     pub async fn leave(&self, within: Duration) -> bool {
@@ -184,6 +199,8 @@ pub(super) struct Shared {
     pub(super) questions: Notify,
     limits: InterestLimits,
     pub(super) ready: watch::Sender<bool>,
+    /// Of a gateway, once something is known of them.
+    pub(super) ports: watch::Sender<Option<Vec<PortReport>>>,
     pub(super) leave: watch::Sender<bool>,
     /// Whether the control plane was told, once the task has ended.
     pub(super) left: watch::Sender<Option<bool>>,
@@ -199,8 +216,8 @@ impl Shared {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn publish(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+    pub(super) fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.store(snapshot);
         self.changes.send_replace(());
     }
 
@@ -214,7 +231,7 @@ impl Shared {
             for service in questions.forget.iter().filter(|service| is_stale(service)) {
                 next.destinations.remove(service);
             }
-            self.publish(next);
+            self.publish(Arc::new(next));
         }
         questions
     }

@@ -16,15 +16,14 @@ mod update;
 
 use std::time::Duration;
 
-use model::Labels;
-use model::WorkloadId;
 use model::workload::AppPort;
+use model::{Label, Labels, WorkloadId};
 
 pub use handle::{ConfigHandle, Learned};
 pub use interest::{InterestCounts, InterestLimits};
 pub use readiness::{AppReadiness, ReadinessSettings};
-pub use status::{ConfigStatus, RefusedUpdate};
-pub use task::ConfigTask;
+pub use status::{ConfigStatus, PortReport, RefusedUpdate};
+pub use task::{ConfigTask, Follow};
 pub use update::{MAX_VERSION_BYTES, Refusal, ResourceLimits};
 
 use crate::identity::{Backoff, ChannelSettings, ControlPlaneAddress, Dice};
@@ -35,8 +34,10 @@ pub struct ConfigSettings {
     pub control_plane: ControlPlaneAddress,
     pub workload_id: WorkloadId,
     pub labels: Labels,
-    /// How other sidecars reach this one's inbound mTLS listener.
-    pub inbound: std::net::SocketAddr,
+    /// How other sidecars reach this one's inbound mTLS listener; `None` for a gateway only.
+    pub inbound: Option<std::net::SocketAddr>,
+    /// The Gateway whose proxy this is, in the namespace of its identity.
+    pub gateway: Option<Label>,
     pub app_ports: Vec<AppPort>,
     /// Software version, for `weft status`.
     pub proxy_version: String,
@@ -58,17 +59,14 @@ pub struct ConfigSettings {
 }
 
 impl ConfigSettings {
-    /// Settings of a workload with every default: no labels and no application.
-    pub fn new(
-        control_plane: ControlPlaneAddress,
-        workload_id: WorkloadId,
-        inbound: std::net::SocketAddr,
-    ) -> Self {
+    /// Settings with every default: no labels, no application, and nowhere that others could reach.
+    pub fn new(control_plane: ControlPlaneAddress, workload_id: WorkloadId) -> Self {
         Self {
             control_plane,
             workload_id,
             labels: Labels::default(),
-            inbound,
+            inbound: None,
+            gateway: None,
             app_ports: Vec::new(),
             proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
             channel: ChannelSettings::default(),

@@ -1,5 +1,6 @@
 //! How the config stream stands, for the admin page.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use model::Generation;
@@ -37,6 +38,16 @@ pub struct RefusedUpdate {
     pub generation: Generation,
     pub refusal: Refusal,
     pub at: SystemTime,
+}
+
+/// How one port of a gateway stands, for the control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortReport {
+    pub port: u16,
+    /// As bound.
+    pub addresses: Vec<SocketAddr>,
+    /// Why it is not bound everywhere; `None` where it is.
+    pub failure: Option<String>,
 }
 
 /// The part of the status that only events change.

@@ -14,6 +14,7 @@ use tonic::Streaming;
 
 use super::ConfigSettings;
 use super::interest::Questions;
+use super::status::PortReport;
 use super::update::Refusal;
 use crate::identity::{ChannelError, connect, describe};
 
@@ -40,6 +41,7 @@ pub(super) struct ConfigStream {
     updates: Streaming<v1::Update>,
     messages: mpsc::Sender<v1::ProxyMessage>,
     ready: watch::Receiver<bool>,
+    ports: watch::Receiver<Option<Vec<PortReport>>>,
     send_timeout: Duration,
 }
 
@@ -48,8 +50,12 @@ impl ConfigStream {
         settings: &ConfigSettings,
         tls: Arc<ClientConfig>,
         hello: v1::Hello,
-        ready: watch::Receiver<bool>,
+        (ready, mut ports): (watch::Receiver<bool>, watch::Receiver<Option<Vec<PortReport>>>),
     ) -> Result<Self, StreamError> {
+        // A new stream begins without what was said on another one.
+        if ports.borrow().is_some() {
+            ports.mark_changed();
+        }
         let channel = connect(&settings.control_plane, tls, &settings.channel).await?;
         let mut client =
             ConfigurationClient::new(channel).max_decoding_message_size(settings.max_message_bytes);
@@ -69,6 +75,7 @@ impl ConfigStream {
             updates,
             messages,
             ready,
+            ports,
             send_timeout: settings.send_timeout,
         })
     }
@@ -77,12 +84,23 @@ impl ConfigStream {
     pub(super) async fn next(&mut self) -> Result<Event, StreamError> {
         tokio::select! {
             Ok(()) = self.ready.changed() => Ok(Event::Ready(*self.ready.borrow_and_update())),
+            Ok(()) = self.ports.changed() => Ok(Event::Ports(self.report().unwrap_or_default())),
             update = self.updates.message() => match update {
                 Ok(Some(update)) => Ok(Event::Update(update)),
                 Ok(None) => Err(StreamError::Closed),
                 Err(status) => Err(StreamError::Status(describe(&status))),
             },
         }
+    }
+
+    /// How the ports of a gateway stand, where that was not said yet.
+    pub(super) fn news_of_ports(&mut self) -> Option<Vec<PortReport>> {
+        self.ports.has_changed().ok().filter(|news| *news)?;
+        self.report()
+    }
+
+    fn report(&mut self) -> Option<Vec<PortReport>> {
+        self.ports.borrow_and_update().clone()
     }
 
     pub(super) async fn send(&mut self, message: Message) -> Result<(), StreamError> {
@@ -117,6 +135,7 @@ impl ConfigStream {
 pub(super) enum Event {
     Update(v1::Update),
     Ready(bool),
+    Ports(Vec<PortReport>),
 }
 
 /// What the control plane has to be told about destinations, where there is anything.
@@ -145,6 +164,17 @@ pub(super) fn refuse(nonce: u64, refusal: &Refusal) -> Message {
 
 pub(super) fn readiness(ready: bool) -> Message {
     Message::Readiness(v1::Readiness { ready })
+}
+
+pub(super) fn ports(reports: Vec<PortReport>) -> Message {
+    let port = |report: PortReport| v1::BoundPort {
+        port: u32::from(report.port),
+        addresses: report.addresses.iter().map(ToString::to_string).collect(),
+        failure: report.failure.unwrap_or_default(),
+    };
+    Message::Listeners(v1::ListenerReport {
+        ports: reports.into_iter().map(port).collect(),
+    })
 }
 
 fn wire(message: Message) -> v1::ProxyMessage {

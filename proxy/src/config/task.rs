@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use model::Generation;
+use model::{Generation, Snapshot};
 use proto::v1;
 use rustls::ClientConfig;
 use tokio::time::{sleep, timeout};
@@ -21,7 +21,11 @@ pub struct ConfigTask {
     tls: Arc<ClientConfig>,
     shared: Arc<Shared>,
     held: Held,
+    follow: Option<Follow>,
 }
+
+/// Takes up a configuration before it is used and acknowledged.
+pub type Follow = Box<dyn FnMut(&Arc<Snapshot>) + Send + Sync>;
 
 /// How a stream ended.
 enum Ended {
@@ -42,8 +46,17 @@ impl ConfigTask {
                 tls,
                 shared,
                 held: Held::default(),
+                follow: None,
             },
         )
+    }
+
+    /// Has `follow` take up every configuration.
+    pub fn following(self, follow: Follow) -> Self {
+        Self {
+            follow: Some(follow),
+            ..self
+        }
     }
 
     /// Connects, and connects again, until [`ConfigHandle::leave`]. The last good snapshot stays in use
@@ -90,9 +103,9 @@ impl ConfigTask {
     }
 
     async fn open(&self) -> Result<ConfigStream, StreamError> {
-        let ready = self.shared.ready.subscribe();
+        let states = (self.shared.ready.subscribe(), self.shared.ports.subscribe());
         let hello = self.hello();
-        let stream = ConfigStream::open(&self.settings, self.tls.clone(), hello, ready).await?;
+        let stream = ConfigStream::open(&self.settings, self.tls.clone(), hello, states).await?;
         let mut progress = self.shared.progress();
         progress.streams += 1;
         progress.connected_since = Some(SystemTime::now());
@@ -110,14 +123,24 @@ impl ConfigTask {
             labels: labels
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
-            inbound: self.settings.inbound.to_string(),
+            inbound: self
+                .settings
+                .inbound
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             app_ports: proto::convert::app_ports_to_wire(&self.settings.app_ports),
             ready: *self.shared.ready.borrow(),
             subscriptions: subscriptions.iter().map(ToString::to_string).collect(),
             versions: self.held.versions().collect(),
             proxy_version: self.settings.proxy_version.clone(),
             generation: self.shared.snapshot.load().generation.0,
-            gateway: String::new(),
+            gateway: self
+                .settings
+                .gateway
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
         }
     }
 
@@ -138,8 +161,13 @@ impl ConfigTask {
                 event = stream.next() => {
                     let answer = match event? {
                         Event::Ready(ready) => stream::readiness(ready),
+                        Event::Ports(reports) => stream::ports(reports),
                         Event::Update(update) => self.answer(update),
                     };
+                    // What is acknowledged is open, and whoever waits for the one should know the other.
+                    if let Some(reports) = stream.news_of_ports() {
+                        stream.send(stream::ports(reports)).await?;
+                    }
                     stream.send(answer).await?;
                 }
             }
@@ -179,7 +207,10 @@ impl ConfigTask {
         self.held.admit(&change, &self.settings.resources)?;
         self.held.note(&change);
         let (exist, absent) = change.destinations();
-        let next = change.onto(&self.shared.snapshot.load_full());
+        let next = Arc::new(change.onto(&self.shared.snapshot.load_full()));
+        if let Some(follow) = &mut self.follow {
+            follow(&next);
+        }
         {
             let mut progress = self.shared.progress();
             progress.updates += 1;

@@ -31,7 +31,8 @@ impl Room {
         let fake = FakeControlPlane::start().await;
         let id = "checkout-1".parse().expect("valid");
         let inbound = "192.0.2.1:15008".parse().expect("valid");
-        let mut settings = ConfigSettings::new(fake.address.clone(), id, inbound);
+        let mut settings = ConfigSettings::new(fake.address.clone(), id);
+        settings.inbound = Some(inbound);
         settings.backoff = Backoff {
             first: Duration::from_millis(1),
             most: Duration::from_millis(5),

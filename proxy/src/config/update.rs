@@ -6,6 +6,7 @@ use model::{FieldError, Generation, Resource, ResourceName, ServiceName, Snapsho
 use prost::Message as _;
 use proto::v1;
 
+use crate::gateway::termination;
 use crate::identity::printable;
 
 /// Longest version of a resource that is accepted, in bytes: versions are sent back with every new stream.
@@ -147,6 +148,9 @@ impl Changed {
         let bytes = content.encoded_len();
         let resource =
             proto::convert::resource_from_wire(content).map_err(|error| Refusal::of(&text, &error))?;
+        if let Resource::Gateway(gateway) = &resource {
+            termination::check(gateway).map_err(|error| Refusal::of(&text, &error))?;
+        }
         if resource.name() != name {
             let why = format!("the content is that of {}", resource.name());
             return Err(Refusal::new(&text, "name", why));

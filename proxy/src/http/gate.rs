@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use model::filter::{Cors, Filter, Redirect, Scheme};
 
 use super::answer::{Marks, RouteAnswer, Stop};
+use crate::downstream::Front;
 
 /// The filters of one rule, or of one backend, that may answer a request.
 pub(crate) struct Gate {
@@ -45,7 +46,13 @@ impl Gate {
     }
 
     /// Lets a request for `authority` through, or answers it.
-    pub(crate) fn pass(&self, parts: &Parts, authority: &str, marks: &mut Marks) -> Result<(), Stop> {
+    pub(crate) fn pass(
+        &self,
+        front: Front,
+        parts: &Parts,
+        authority: &str,
+        marks: &mut Marks,
+    ) -> Result<(), Stop> {
         if let Some(cors) = &self.cors {
             match cors::judge(cors, &parts.method, &parts.headers) {
                 Judged::Actual(grant) => marks.grant(grant),
@@ -58,7 +65,7 @@ impl Gate {
         match &self.redirect {
             Some(redirect) => Err(answer(
                 redirect.status,
-                location(redirect, parts, authority).into_iter().collect(),
+                location(redirect, front, parts, authority).into_iter().collect(),
             )),
             None => Ok(()),
         }
@@ -73,15 +80,20 @@ fn answer(status: StatusCode, headers: HeaderMap) -> Stop {
     }))
 }
 
-fn location(redirect: &Redirect, parts: &Parts, authority: &str) -> Option<(http::HeaderName, HeaderValue)> {
-    let scheme = Scheme::Http;
+fn location(
+    redirect: &Redirect,
+    front: Front,
+    parts: &Parts,
+    authority: &str,
+) -> Option<(http::HeaderName, HeaderValue)> {
+    let scheme = if front.is_tls { Scheme::Https } else { Scheme::Http };
     let authority = Authority::try_from(authority).ok();
     let requested = Requested {
         scheme,
         host: authority.as_ref().map_or("", Authority::host),
-        port: authority
-            .as_ref()
-            .and_then(Authority::port_u16)
+        // A sidecar's client means a port of the Service, which it may write behind the name.
+        port: (front.port)
+            .or_else(|| authority.as_ref().and_then(Authority::port_u16))
             .unwrap_or(scheme.well_known_port()),
         path: parts.uri.path(),
         query: parts.uri.query(),

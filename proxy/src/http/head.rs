@@ -2,13 +2,14 @@
 
 use decision::Reason;
 use decision::message::{MessageLimits, fields, request};
-use decision::traffic::path;
+use decision::traffic::{forwarded, path};
 use http::header::{CONNECTION, HOST, HeaderValue, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
 use model::filter::Rewrite;
 
+use crate::downstream::Downstream;
 use crate::upstream::Spoken;
 
 /// What the steps need to know of an accepted head.
@@ -133,4 +134,14 @@ pub(crate) fn rewrite(parts: &mut Parts, rewrite: &Rewrite) -> Result<(), Reason
     }
     parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadTarget)?;
     Ok(())
+}
+
+/// Says in a head for the next leg who called at the gateway.
+pub(crate) fn tell_of_client(parts: &mut Parts, downstream: &Downstream) {
+    let host = match parts.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => parts.headers.get(HOST).cloned(),
+    };
+    let (client, scheme) = (downstream.client.ip(), downstream.front.scheme());
+    forwarded::tell(&mut parts.headers, client, scheme, host);
 }

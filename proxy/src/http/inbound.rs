@@ -21,12 +21,7 @@ use crate::upstream::{Forwarded, SendFailure, Spoken};
 pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
     let Arrived { request, refused } = arrived;
     let (parts, incoming) = request.into_parts();
-    let mut record = Record::open(
-        &downstream.worker.recorder,
-        Direction::Inbound,
-        downstream.client,
-        &parts,
-    );
+    let mut record = Record::open(downstream, Direction::Inbound, &parts);
     record.peer = downstream.peer.as_ref().map(|peer| peer.id().clone());
     record.labels.clone_from(&downstream.labels);
     // Sent once: whether to try again is for the caller's sidecar to judge, which knows other endpoints.

@@ -29,12 +29,7 @@ use crate::upstream::{Forwarded, Spoken};
 pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
     let Arrived { request, refused } = arrived;
     let (parts, incoming) = request.into_parts();
-    let mut record = Record::open(
-        &downstream.worker.recorder,
-        Direction::Outbound,
-        downstream.client,
-        &parts,
-    );
+    let mut record = Record::open(downstream, Direction::Outbound, &parts);
     let body = ReplaySource::new(incoming, downstream.worker.limits.replay_bytes);
     let mut marks = Marks::default();
     let mut response = match steps(downstream, parts, &body, refused, &mut record, &mut marks).await {
@@ -67,27 +62,37 @@ async fn steps(
 
     // 1. One unambiguous message, and whom it is for.
     let head = Head::judge(&parts, &worker.limits.message)?;
-    let (local, written) = (downstream.service.as_ref(), head.authority(&parts));
-    let Found { known, authority } = worker.destinations.find(worker, local, written).await?;
+    let written = head.authority(&parts);
+    let Found { known, authority } = match downstream.front.port {
+        None => {
+            let local = downstream.service.as_ref();
+            worker.destinations.find(worker, local, written).await?
+        }
+        Some(port) => {
+            let sni = downstream.sni.as_deref();
+            worker.destinations.at_gateway(worker, port, sni, written)?
+        }
+    };
     record.generation = known.snapshot.generation;
     record.labels = Some(known.labels.clone());
 
     // 2. The rule, which may have an answer of its own, and of its backends one.
-    let rule = known.rule(&RequestView {
+    let view = RequestView {
         method: &parts.method,
         path: parts.uri.path(),
         query: parts.uri.query(),
         headers: &parts.headers,
-    })?;
+    };
+    let rule = known.rule(written, &view)?;
     if let Some((gate, labels)) = rule.and_then(|rule| known.gate(worker, rule)) {
         record.labels = Some(labels);
-        gate.pass(&parts, written, marks)?;
+        gate.pass(downstream.front, &parts, written, marks)?;
     }
     let backend = choose_backend(rule, || worker.split_dice())?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
     if let Some(gate) = &lane.gate {
-        gate.pass(&parts, written, marks)?;
+        gate.pass(downstream.front, &parts, written, marks)?;
     }
     let rule = rule.map(|(_, rule)| rule);
 
@@ -110,6 +115,9 @@ async fn steps(
     let until = [said, inherited].into_iter().flatten().min();
     let deadline = Deadline::new(record.started(), &timeouts, until);
     let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
+    if downstream.front.port.is_some() {
+        head::tell_of_client(&mut upstream, downstream);
+    }
     if let Some(rewrite) = &lane.rewrite {
         head::rewrite(&mut upstream, rewrite)?;
     }
@@ -120,7 +128,7 @@ async fn steps(
     // 4. Attempts, until one is delivered.
     let plan = Plan {
         lane: &lane,
-        budget: &known.budget,
+        budget: &lane.budget,
         retry: rule.and_then(|rule| rule.retry.as_ref()),
         deadline: &deadline,
         above,

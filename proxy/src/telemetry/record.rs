@@ -17,6 +17,7 @@ use model::{Generation, ServicePort, SpiffeId};
 use opentelemetry_sdk::trace::SdkTracer;
 
 use super::spans::{AttemptSpan, RequestSpan};
+use crate::downstream::Downstream;
 use crate::lineage::Answering;
 use crate::stats::{Cells, Direction, Registry, Series};
 use crate::upstream::Place;
@@ -144,12 +145,8 @@ impl Recorder {
 
 impl Record {
     /// Opens the record of a request, and its span: SERVER inbound, CLIENT outbound.
-    pub(crate) fn open(
-        recorder: &Rc<Recorder>,
-        direction: Direction,
-        client: SocketAddr,
-        parts: &http::request::Parts,
-    ) -> Self {
+    pub(crate) fn open(downstream: &Downstream, direction: Direction, parts: &http::request::Parts) -> Self {
+        let (recorder, client) = (&downstream.worker.recorder, downstream.client);
         let is_grpc = grpc::is_grpc(&parts.headers);
         let line = recorder.access_log.then(|| {
             Box::new(Line {
@@ -160,7 +157,7 @@ impl Record {
             })
         });
         Self {
-            span: RequestSpan::open(recorder, direction, client, parts, is_grpc),
+            span: RequestSpan::open(downstream, direction, parts, is_grpc),
             recorder: recorder.clone(),
             direction,
             started: Instant::now(),

@@ -1,6 +1,5 @@
 //! The spans of a request, by OpenTelemetry's HTTP and RPC semantic conventions.
 
-use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use decision::Reason;
@@ -11,6 +10,7 @@ use opentelemetry_sdk::trace::Span;
 use opentelemetry_semantic_conventions::attribute as semconv;
 
 use super::record::{Outcome, Record, Recorder, version_text};
+use crate::downstream::Downstream;
 use crate::stats::Direction;
 use crate::upstream::Place;
 
@@ -28,12 +28,12 @@ pub(super) struct AttemptSpan {
 impl RequestSpan {
     /// `None` where spans go nowhere: the caller's trace context is then passed on untouched.
     pub(super) fn open(
-        recorder: &Recorder,
+        downstream: &Downstream,
         direction: Direction,
-        client: SocketAddr,
         parts: &http::request::Parts,
         is_grpc: bool,
     ) -> Option<Self> {
+        let recorder = &downstream.worker.recorder;
         if !recorder.exporting {
             return None;
         }
@@ -50,7 +50,7 @@ impl RequestSpan {
         let builder = SpanBuilder::from_name(name).with_kind(kind);
         let mut span = recorder.tracer.build_with_context(builder, &parent);
         if span.is_recording() {
-            describe(&mut span, direction, client, parts, is_grpc);
+            describe(&mut span, downstream, direction, parts, is_grpc);
         }
         let context = Context::new().with_remote_span_context(span.span_context().clone());
         Some(Self { context, span })
@@ -133,8 +133,8 @@ impl AttemptSpan {
 
 fn describe(
     span: &mut Span,
+    downstream: &Downstream,
     direction: Direction,
-    client: SocketAddr,
     parts: &http::request::Parts,
     is_grpc: bool,
 ) {
@@ -155,6 +155,9 @@ fn describe(
     if let Some(host) = host {
         set(semconv::SERVER_ADDRESS, host.to_owned().into());
     }
+    if let Some(port) = downstream.front.port {
+        set(semconv::SERVER_PORT, i64::from(port).into());
+    }
     match direction {
         Direction::Inbound => {
             set(semconv::URL_SCHEME, "http".into());
@@ -162,13 +165,18 @@ fn describe(
             if let Some(query) = parts.uri.query() {
                 set(semconv::URL_QUERY, query.to_owned().into());
             }
-            set(semconv::CLIENT_ADDRESS, client.ip().to_string().into());
+            set(semconv::CLIENT_ADDRESS, downstream.client.ip().to_string().into());
         }
         Direction::Outbound => {
             let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
             set(
                 semconv::URL_FULL,
-                format!("http://{}{target}", host.unwrap_or_default()).into(),
+                format!(
+                    "{}://{}{target}",
+                    downstream.front.scheme(),
+                    host.unwrap_or_default()
+                )
+                .into(),
             );
         }
     }

@@ -10,11 +10,14 @@ use std::time::Instant;
 use certs::IdentityCell;
 use decision::traffic::balance::{self, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
 use decision::traffic::hop::{HopLoad, HopVersion};
+use model::endpoint::OutsidePort;
+use model::gateway::BackendTls;
 use model::{Endpoint, EndpointSet, Endpoints, MeshDomain, ServicePort};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
 
 use super::dial::{MeshRoute, Route};
+use super::outside::OutsideTls;
 use super::pool::Upstream;
 use crate::settings::Limits;
 
@@ -45,11 +48,15 @@ pub(crate) struct Member {
     load: RefCell<PeakEwma>,
 }
 
-/// Where an endpoint is, and whose. Only what configuration lists as outside the mesh is ever called in plain.
+/// Where an endpoint is, and whose. Only what configuration lists as outside the mesh is ever called without mTLS.
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     Workload(Arc<Endpoint>),
-    Outside(SocketAddr),
+    Outside {
+        address: SocketAddr,
+        /// `None`: in plain.
+        tls: Option<Arc<BackendTls>>,
+    },
 }
 
 /// An endpoint chosen for one attempt; its load counts the attempt until it is answered or this is dropped.
@@ -141,10 +148,12 @@ impl Cluster {
             return;
         }
         let before = std::mem::take(&mut state.members);
+        // All addresses of a port have the same.
+        let mut tls = None;
         state.members = self
             .places(&set.endpoints)
             .into_iter()
-            .filter_map(|place| self.member(place, &before))
+            .filter_map(|place| self.member(place, &before, &mut tls))
             .collect();
         state.set = Some(set.clone());
     }
@@ -153,16 +162,24 @@ impl Cluster {
         match endpoints {
             Endpoints::Mesh(workloads) => workloads.iter().cloned().map(Place::Workload).collect(),
             Endpoints::Outside(ports) => {
-                let port = ports.get(&self.port).into_iter();
-                port.flat_map(|port| &port.addresses)
-                    .copied()
-                    .map(Place::Outside)
-                    .collect()
+                let Some(OutsidePort { addresses, tls, .. }) = ports.get(&self.port) else {
+                    return Vec::new();
+                };
+                let outside = |address: &SocketAddr| Place::Outside {
+                    address: *address,
+                    tls: tls.clone(),
+                };
+                addresses.iter().map(outside).collect()
             }
         }
     }
 
-    fn member(&self, place: Place, before: &[Rc<Member>]) -> Option<Rc<Member>> {
+    fn member(
+        &self,
+        place: Place,
+        before: &[Rc<Member>],
+        made: &mut Option<OutsideTls>,
+    ) -> Option<Rc<Member>> {
         if let Some(member) = before.iter().find(|member| member.place.is(&place)) {
             return Some(member.clone());
         }
@@ -173,7 +190,23 @@ impl Cluster {
                 endpoint.identity.clone(),
                 self.cell.clone(),
             )),
-            Place::Outside(address) => Route::Outside(*address),
+            Place::Outside { address, tls: None } => Route::Outside(*address, None),
+            Place::Outside {
+                address,
+                tls: Some(tls),
+            } => {
+                let made = match made {
+                    Some(made) => Ok(made.clone()),
+                    None => OutsideTls::new(tls).inspect(|new| *made = Some(new.clone())),
+                };
+                match made {
+                    Ok(made) => Route::Outside(*address, Some(made)),
+                    Err(error) => {
+                        tracing::error!(%address, %error, "no TLS settings for a backend");
+                        Route::Nowhere(*address)
+                    }
+                }
+            }
         };
         Some(Rc::new(Member {
             place,
@@ -187,7 +220,7 @@ impl Place {
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
             Self::Workload(endpoint) => endpoint.address,
-            Self::Outside(address) => *address,
+            Self::Outside { address, .. } => *address,
         }
     }
 
@@ -199,7 +232,13 @@ impl Place {
                     && one.address == other.address
                     && one.identity == other.identity
             }
-            (Self::Outside(one), Self::Outside(other)) => one == other,
+            (
+                Self::Outside { address, tls },
+                Self::Outside {
+                    address: other,
+                    tls: others,
+                },
+            ) => address == other && tls == others,
             _ => false,
         }
     }
@@ -210,7 +249,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Workload(endpoint) => endpoint.workload.fmt(f),
-            Self::Outside(address) => address.fmt(f),
+            Self::Outside { address, .. } => address.fmt(f),
         }
     }
 }
@@ -253,7 +292,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use model::AppProtocol;
-    use model::endpoint::OutsidePort;
 
     use super::*;
 

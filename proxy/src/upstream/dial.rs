@@ -1,4 +1,4 @@
-//! Opens one connection: mTLS to another sidecar, plain to the application and to what is outside the mesh.
+//! Opens one connection: mTLS to another sidecar, plain to the application, plain or TLS to what is outside the mesh.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::outside::OutsideTls;
 use crate::leg::Leg;
 use crate::socket::Socket;
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP};
@@ -42,8 +43,10 @@ pub(crate) enum Route {
     App(SocketAddr),
     /// To another sidecar.
     Mesh(MeshRoute),
-    /// To an address that the mesh does not run.
-    Outside(SocketAddr),
+    /// To an address that the mesh does not run, in plain or by TLS.
+    Outside(SocketAddr, Option<OutsideTls>),
+    /// To an address of that kind whose TLS cannot be spoken: its policy is no use.
+    Nowhere(SocketAddr),
 }
 
 /// How to reach a service at another sidecar, and who must answer there.
@@ -92,7 +95,7 @@ impl MeshRoute {
             handshake_reason(&error)
         })?;
         match self.tls.verified_peer(stream.get_ref().1, SystemTime::now()) {
-            Ok(_) => Ok(Leg::Mtls(Box::new(stream.into()))),
+            Ok(_) => Ok(Leg::Tls(Box::new(stream.into()))),
             Err(error) => {
                 tracing::debug!(%address, %expected, %error, "peer refused");
                 Err(Reason::PeerRefused)
@@ -109,7 +112,7 @@ impl Route {
 
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
-            Self::App(address) | Self::Outside(address) => *address,
+            Self::App(address) | Self::Outside(address, _) | Self::Nowhere(address) => *address,
             Self::Mesh(mesh) => mesh.address,
         }
     }
@@ -123,6 +126,9 @@ impl Route {
     }
 
     async fn connect(&self, spoken: Spoken) -> Result<Leg, Reason> {
+        if let Self::Nowhere(_) = self {
+            return Err(Reason::TlsFailed);
+        }
         let stream = TcpStream::connect(self.address()).await.map_err(|error| {
             tracing::debug!(address = %self.address(), %error, "connection failed");
             Reason::ConnectFailed
@@ -130,13 +136,14 @@ impl Route {
         // Refused only where the socket is already dead, which the next write will say.
         let _ = stream.set_nodelay(true);
         match self {
-            Self::App(_) | Self::Outside(_) => Ok(Leg::Plain(stream)),
+            Self::App(_) | Self::Outside(_, None) | Self::Nowhere(_) => Ok(Leg::Plain(stream)),
+            Self::Outside(_, Some(tls)) => tls.secure(stream, spoken).await,
             Self::Mesh(mesh) => mesh.secure(stream, spoken).await,
         }
     }
 }
 
-fn handshake_reason(error: &io::Error) -> Reason {
+pub(super) fn handshake_reason(error: &io::Error) -> Reason {
     match error
         .get_ref()
         .and_then(|carried| carried.downcast_ref::<rustls::Error>())

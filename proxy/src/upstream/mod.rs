@@ -5,6 +5,7 @@
 
 mod cluster;
 mod dial;
+mod outside;
 mod pool;
 
 pub(crate) use cluster::{Cluster, Picked, Place};

@@ -57,9 +57,14 @@ struct Candidate {
 impl RouteTable {
     /// Makes the index; linear in the rules but for the sorting of their matches.
     pub fn compile(rules: &[Rule]) -> Self {
-        let mut matches: Vec<_> = rules
-            .iter()
-            .enumerate()
+        Self::of(rules, 0..rules.len())
+    }
+
+    /// As [`RouteTable::compile`], of the rules at these places only, which are ascending. Places stay those in `rules`.
+    pub fn of(rules: &[Rule], places: impl IntoIterator<Item = usize>) -> Self {
+        let mut matches: Vec<_> = places
+            .into_iter()
+            .filter_map(|place| Some((place, rules.get(place)?)))
             .flat_map(|(rule, Rule { matches, .. })| {
                 let placed = move |(at, wanted)| (Summary::of(wanted), rule, at, wanted);
                 matches.iter().enumerate().map(placed)
@@ -131,6 +136,14 @@ impl RouteTable {
         }
         best = best_of(&self.everywhere, best);
         self.candidates.get(best).map(|candidate| candidate.rule)
+    }
+
+    /// Where each match stands, that of the highest precedence first: the place of its rule, and its own among the
+    /// rule's matches.
+    pub(super) fn by_precedence(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.candidates
+            .iter()
+            .map(|candidate| (candidate.rule, candidate.at))
     }
 
     /// Files a match where every request that can fit it will meet it.

@@ -42,15 +42,18 @@ pub(crate) type ClientWire = Rc<RefCell<Wire>>;
 
 /// Serves a connection to its end; `first` was already read from it.
 pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut) {
-    let presence = downstream.worker.connections.enter();
+    let presence = downstream.worker.connections.enter(downstream.front);
     let reader = Http1Reader::requests(downstream.worker.limits.message);
     let wire = Rc::new(RefCell::new(Wire::new(leg, first, reader)));
     loop {
         wire.borrow_mut().rest();
         let header_timeout = downstream.worker.limits.header_timeout;
         let head = match next_head(&wire, &presence, header_timeout).await {
-            // Another sidecar may have sent a request just now; it is answered, and told that it was the last.
-            Head::Closing if downstream.peer.is_some() => last_head(&wire).await,
+            // Another sidecar, or a client of a gateway, may have sent a request just now; it is answered, and told that
+            // it was the last.
+            Head::Closing if downstream.peer.is_some() || downstream.front.port.is_some() => {
+                last_head(&wire).await
+            }
             head => head,
         };
         // Boxed, so that a connection that waits does not hold the room that a request needs.

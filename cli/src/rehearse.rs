@@ -1,0 +1,59 @@
+//! The mesh that a command asks: the one of some files, or the one that runs.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use control_plane::rehearsal::{Live, Rehearsed, Serving};
+use control_plane::view::MeshState;
+use model::MeshDomain;
+use proto::v1::{GetRequest, StatusRequest};
+
+use crate::connection::{ConnectionArgs, refused};
+use crate::files;
+
+/// A mesh to ask.
+pub(crate) struct Mesh {
+    state: MeshState,
+    serving: Option<Serving>,
+    domain: MeshDomain,
+}
+
+impl Mesh {
+    /// The mesh of these files; where there are none, the one that runs.
+    pub(crate) async fn of(
+        files: &[PathBuf],
+        domain: MeshDomain,
+        connection: &ConnectionArgs,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        if files.is_empty() {
+            let live = live(connection).await?;
+            return Ok(Self {
+                state: live.state,
+                serving: Some(live.serving),
+                domain,
+            });
+        }
+        let configuration = files::configuration(files, "the configuration is not valid")?;
+        Ok(Self {
+            state: configuration.state(),
+            serving: None,
+            domain,
+        })
+    }
+
+    pub(crate) fn rehearsed(&self) -> Rehearsed<'_> {
+        Rehearsed {
+            state: &self.state,
+            domain: &self.domain,
+            serving: self.serving.as_ref(),
+        }
+    }
+}
+
+/// What the control plane has in force.
+pub(crate) async fn live(connection: &ConnectionArgs) -> Result<Live, Box<dyn Error + Send + Sync>> {
+    let mut operator = connection.connect().await?;
+    let objects = operator.get(GetRequest::default()).await.map_err(refused)?;
+    let status = operator.status(StatusRequest {}).await.map_err(refused)?;
+    Ok(Live::read(objects.get_ref(), status.get_ref())?)
+}

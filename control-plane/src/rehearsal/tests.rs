@@ -1,0 +1,307 @@
+//! Cause and effect of asking: this configuration and this request, hence that answer.
+
+use model::MeshDomain;
+
+use super::*;
+
+const SERVICES: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: cart}
+spec: {selector: {app: cart}, ports: [{port: 80, name: http, appProtocol: http}, {port: 9000, name: admin}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: v2}
+spec: {selector: {app: cart, version: v2}, ports: [{port: 8080}]}
+---
+";
+
+/// A route of `cart`, whose rules are given as one flow sequence.
+fn route(name: &str, rules: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\n\
+         spec: {{parentRefs: [{{group: '', kind: Service, name: cart, port: 80}}], rules: {rules}}}\n---\n"
+    )
+}
+
+fn read(text: &str) -> Configuration {
+    Configuration::read([("mesh.yaml", text)]).expect("valid")
+}
+
+fn explained(text: &str, method: &str, url: &str, headers: &[(&str, &str)]) -> Explanation {
+    let mut call = Call::new(method, url, "default/shop".parse().expect("a caller")).expect("a call");
+    for (name, value) in headers {
+        call.add_header(name, value).expect("a field");
+    }
+    let state = read(text).state();
+    let mesh = Rehearsed {
+        state: &state,
+        domain: &MeshDomain::default(),
+        serving: None,
+    };
+    explain(&mesh, &call)
+}
+
+/// `reference percent` of each backend, or status and reason.
+fn end(outcome: &Outcome) -> Vec<String> {
+    match outcome {
+        Outcome::Backends(shares) => shares
+            .iter()
+            .map(|share| {
+                let fails = share.unresolved.as_ref().map_or("", |_| " unresolved");
+                format!("{} {:.0}{fails}", share.backend, share.percent)
+            })
+            .collect(),
+        Outcome::Answer { status, reason, .. } => vec![format!("{status} {reason}")],
+    }
+}
+
+#[test]
+fn requests_end_where_the_proxy_would_have_them() {
+    let mesh = SERVICES.to_owned()
+        + &route(
+            "cart",
+            "[{matches: [{path: {value: /v2}}], backendRefs: [{name: v2, port: 8080}]}, \
+              {matches: [{path: {value: /both}}], backendRefs: [{name: v2, port: 8080, weight: 1}, \
+                                                                {name: gone, port: 1, weight: 3}]}, \
+              {matches: [{path: {value: /none}}]}, \
+              {matches: [{path: {value: /off}}], backendRefs: [{name: v2, port: 8080, weight: 0}]}]",
+        );
+    for (url, expected) in [
+        ("http://cart/v2/x", &["default/v2:8080 100"][..]),
+        (
+            "http://cart.default.svc.cluster.local:80/v2",
+            &["default/v2:8080 100"],
+        ),
+        (
+            "cart/both",
+            &["default/v2:8080 25", "default/gone:1 75 unresolved"],
+        ),
+        ("http://cart/none", &["500 backend_not_found"]),
+        ("http://cart/off", &["500 backend_not_found"]),
+        ("http://cart/else", &["404 no_route"]),
+        ("http://cart:9000/v2", &["default/cart:9000 100"]),
+        ("http://cart:7/", &["404 unknown_port"]),
+        ("http://v2/", &["default/v2:8080 100"]),
+        ("http://nobody/", &["404 unknown_service"]),
+        ("http://cart.other/", &["404 unknown_service"]),
+        ("http://www.example.com/", &["404 unknown_service"]),
+    ] {
+        assert_eq!(end(&explained(&mesh, "GET", url, &[]).outcome), expected, "{url}");
+    }
+    assert_eq!(
+        end(&explained(&mesh, "CONNECT", "http://cart/", &[]).outcome),
+        ["400 bad_method"]
+    );
+}
+
+#[test]
+fn every_match_says_why_it_is_not_the_chosen_one() {
+    let rule = |wanted: &str| format!("[{{matches: [{wanted}], backendRefs: [{{name: v2, port: 8080}}]}}]");
+    let mesh = SERVICES.to_owned()
+        + &route(
+            "b",
+            &rule("{path: {value: /a}, headers: [{name: x-u, value: beta}]}"),
+        )
+        + &route(
+            "a",
+            &rule("{path: {value: /a}, method: POST}, {path: {type: Exact, value: /a}}"),
+        )
+        + &route(
+            "c",
+            &rule(
+                "{path: {value: /a}, queryParams: [{name: k, value: v}]}, {path: {type: Exact, value: /a}}",
+            ),
+        );
+    let told = explained(&mesh, "GET", "http://cart/a?k=w", &[("x-u", "beta")]);
+    let lines: Vec<String> = told
+        .matches
+        .iter()
+        .map(|candidate| {
+            format!(
+                "{} {:?} {}",
+                candidate.rule,
+                candidate.verdict,
+                candidate.why.join("; ")
+            )
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "HTTPRoute/default/a#0 Chosen ",
+            "HTTPRoute/default/c#0 Hidden HTTPRoute/default/a#0 is as specific and its route, of the same age, is first by name",
+            "HTTPRoute/default/a#0 Misses the method is GET",
+            "HTTPRoute/default/b#0 Hidden HTTPRoute/default/a#0 takes precedence: its path is of a more specific kind",
+            "HTTPRoute/default/c#0 Misses query k is \"w\"",
+        ]
+    );
+}
+
+#[test]
+fn filters_are_shown_by_what_they_change() {
+    let mesh = SERVICES.to_owned()
+        + &route(
+            "cart",
+            "[{filters: [{type: RequestHeaderModifier, requestHeaderModifier: \
+                            {set: [{name: x-a, value: '1'}], add: [{name: x-b, value: '2'}], remove: [x-c]}}, \
+                         {type: ResponseHeaderModifier, responseHeaderModifier: {remove: [server]}}], \
+               backendRefs: [{name: v2, port: 8080}]}]",
+        );
+    let told = explained(
+        &mesh,
+        "GET",
+        "http://cart/",
+        &[("x-a", "1"), ("x-b", "1"), ("x-c", "1")],
+    );
+    let Outcome::Backends(shares) = &told.outcome else {
+        panic!("{told:?}");
+    };
+    // x-a was so already.
+    let expected = HeaderChange {
+        set: [("x-b".to_owned(), "1,2".to_owned())].into(),
+        removed: vec!["x-c".to_owned()],
+    };
+    assert_eq!(shares[0].request_headers, expected);
+    assert_eq!(shares[0].response_headers.removed, ["server"]);
+}
+
+#[test]
+fn a_condition_that_would_be_false_is_an_error_at_its_object() {
+    let mesh = SERVICES.to_owned() + &route("cart", "[{backendRefs: [{name: gone, port: 1}]}]");
+    let findings = review(&read(&mesh));
+    let lines: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.severity, finding.line, finding.message.as_str()))
+        .collect();
+    let message =
+        "HTTPRoute/default/cart: ResolvedRefs=False (BackendNotFound: Service default/gone does not exist)";
+    assert_eq!(lines, [(Severity::Error, 12, message)]);
+    assert!(review(&read(SERVICES)).is_empty());
+}
+
+#[test]
+fn a_difference_is_told_by_rule_and_by_the_requests_that_move() {
+    let matched = "matches: [{path: {type: RegularExpression, value: '/o[0-9]+'}, method: POST}]";
+    let rules = |weight: u32| {
+        format!(
+            "[{{{matched}, backendRefs: [{{name: v2, port: 8080, weight: {weight}}}, {{name: cart, port: 80, weight: 9}}]}}, \
+              {{backendRefs: [{{name: cart, port: 80}}]}}]"
+        )
+    };
+    let (before, after) = (
+        read(&(SERVICES.to_owned() + &route("cart", &rules(0)))).state(),
+        read(&(SERVICES.to_owned() + &route("cart", &rules(1)))).state(),
+    );
+    let domain = MeshDomain::default();
+    let of = |state| Rehearsed {
+        state,
+        domain: &domain,
+        serving: None,
+    };
+    let difference = diff(&of(&before), &of(&after));
+    assert_eq!(difference.objects.len(), 1);
+    let rules: Vec<_> = difference
+        .rules
+        .iter()
+        .map(|rule| (rule.rule.as_str(), rule.change, rule.what.clone()))
+        .collect();
+    let what = "backends: default/v2:8080 weight 0, default/cart:80 weight 9 → default/v2:8080 weight 1, default/cart:80 weight 9";
+    assert_eq!(
+        rules,
+        [("HTTPRoute/default/cart#0", Change::Changed, vec![what.to_owned()])]
+    );
+    assert_eq!(difference.moved.len(), 1, "{:?}", difference.moved);
+    let moved = &difference.moved[0];
+    assert_eq!(moved.request, "POST http://cart.default/o0");
+    assert_eq!(end(&moved.before), ["default/v2:8080 0", "default/cart:80 100"]);
+    assert_eq!(end(&moved.after), ["default/v2:8080 10", "default/cart:80 90"]);
+    assert!(diff(&of(&after), &of(&after)).is_nothing());
+
+    // Without the routes, everything but the first rule's requests goes where it went.
+    let none = read(SERVICES).state();
+    let difference = diff(&of(&after), &of(&none));
+    let requests: Vec<_> = difference
+        .moved
+        .iter()
+        .map(|moved| moved.request.as_str())
+        .collect();
+    assert_eq!(requests, ["POST http://cart.default/o0"]);
+    assert!(difference.rules.iter().all(|rule| rule.change == Change::Removed));
+}
+
+#[test]
+fn what_came_from_a_file_and_is_no_longer_in_it_is_gone() {
+    let object = |name: &str, source: &str, from_file| proto::v1::Object {
+        yaml: format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: 80}}]}}\n"
+        ),
+        source: source.to_owned(),
+        created: 3,
+        from_file,
+        ..Default::default()
+    };
+    let answer = proto::v1::GetResponse {
+        objects: vec![
+            object("a", "mesh.yaml", true),
+            object("b", "mesh.yaml", true),
+            object("c", "apply", false),
+        ],
+        generation: 7,
+    };
+    let live = Live::read(&answer, &proto::v1::StatusResponse::default()).expect("understood");
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {ports: [{port: 80}]}\n";
+    let given = |name: &str| text.replace("NAME", name);
+    let (a, d) = (given("a"), given("d"));
+    let names = |state: &MeshState| -> Vec<String> {
+        state
+            .objects
+            .iter()
+            .map(|(key, stored)| format!("{} {}", key.name, stored.created))
+            .collect()
+    };
+    let of_mesh = Configuration::read([("some/mesh.yaml", &*a)]).expect("valid");
+    assert_eq!(names(&live.with(&of_mesh, false)), ["a 3", "c 3"]);
+    let other = Configuration::read([("other.yaml", &*d)]).expect("valid");
+    assert_eq!(names(&live.with(&other, false)), ["a 3", "b 3", "c 3", "d 8"]);
+    assert_eq!(names(&live.with(&other, true)), ["d 8"]);
+}
+
+#[test]
+fn what_a_rule_answers_itself_is_told_with_its_location() {
+    let text = SERVICES.to_owned()
+        + &route(
+            "cart",
+            "[{matches: [{path: {value: /old}}], filters: [{type: RequestRedirect, requestRedirect: \
+             {scheme: https, path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}]}, \
+             {filters: [{type: CORS, cors: {allowOrigins: ['*']}}], backendRefs: [{name: v2, port: 8080}]}]",
+        );
+    let told = explained(&text, "GET", "http://cart/old/1?a=b", &[]);
+    let Outcome::Answer {
+        status,
+        why,
+        location,
+        ..
+    } = told.outcome
+    else {
+        panic!("an answer");
+    };
+    assert_eq!(
+        (status, location.as_deref()),
+        (302, Some("https://cart/new/1?a=b"))
+    );
+    assert_eq!(why, "redirect: 302, scheme https, path /new in place of /old");
+    let asked = [
+        ("origin", "https://a.org"),
+        ("access-control-request-method", "GET"),
+    ];
+    assert_eq!(
+        end(&explained(&text, "OPTIONS", "http://cart/", &asked).outcome),
+        ["204 "]
+    );
+    assert_eq!(
+        end(&explained(&text, "OPTIONS", "http://cart/", &[]).outcome),
+        ["default/v2:8080 100"]
+    );
+}
