@@ -81,8 +81,14 @@ reasons! {
     RequestAborted = 400, 1, "http_request_error", "request_aborted";
     /// An `Expect` other than `100-continue`.
     BadExpectation = 417, 13, "http_request_error", "bad_expectation";
+    /// Whoever was asked whether the request may go on said no, and no more than that.
+    AuthDenied = 403, 7, "http_request_denied", "auth_denied";
+    /// The body is larger than what may be shown to whoever is asked whether the request may go on.
+    AuthBodyTooLarge = 413, 8, "http_request_denied", "auth_body_too_large";
 
     // Where it could not go.
+    /// Whoever is to be asked whether the request may go on does not answer, or not in a way that can be understood.
+    AuthUnavailable = 503, 14, "destination_unavailable", "auth_unavailable";
     /// No service has this name.
     UnknownService = 404, 14, "destination_not_found", "unknown_service";
     /// The service has no such port.

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::{FieldError, ServicePort};
 
-pub use auth::{AuthProtocol, ExternalAuth};
+pub use auth::{AuthChanges, AuthDenial, AuthProtocol, AuthVerdict, ExternalAuth, FieldChange, FieldMode};
 pub use cors::{Allowed, Cors, OriginPattern};
 pub use mirror::{Fraction, Mirror};
 pub use path::{PathChange, Redirect, Rewrite, Scheme, precise_hostname};

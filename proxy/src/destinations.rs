@@ -14,6 +14,7 @@ use decision::message::host;
 use decision::traffic::budget::RetryBudgetState;
 use decision::traffic::quickest::Quickest;
 use decision::traffic::route::{RequestView, RouteTable};
+use decision::traffic::session::EndpointKey;
 use http::uri::Authority;
 use model::endpoint::OutsidePort;
 use model::filter::{Filter, HeaderModifier, Rewrite};
@@ -23,6 +24,7 @@ use model::{Destination, EndpointSet, ServicePort, Snapshot};
 use crate::config::Learned;
 use crate::gateway::plan::Plan;
 use crate::http::gate::Gate;
+use crate::http::mirror::MirrorTo;
 use crate::stats::Direction;
 use crate::telemetry::Labels;
 use crate::upstream::Cluster;
@@ -85,6 +87,7 @@ pub(crate) struct Lane {
     /// The same for answers.
     pub(crate) response: Vec<HeaderModifier>,
     pub(crate) rewrite: Option<Box<Rewrite>>,
+    pub(crate) mirrors: Vec<MirrorTo>,
     /// Of the backend's own filters.
     pub(crate) gate: Option<Rc<Gate>>,
     pub(crate) labels: Rc<Labels>,
@@ -303,10 +306,26 @@ impl Known {
         let new = || {
             let (target, route) = (Some(&self.target), Some(&rule.name));
             let labels = worker.recorder.labels(Direction::Outbound, target, None, route);
-            Gate::of(&rule.filters).map(|gate| (gate, labels))
+            Gate::of(worker, &self.snapshot, &rule.filters).map(|gate| (gate, labels))
         };
         let (gate, labels) = gates.entry(index).or_insert_with(new).as_ref()?;
         Some((gate.clone(), labels.clone()))
+    }
+
+    /// The place of the rule's backend that has this endpoint, whatever its weight.
+    pub(crate) fn backend_with(
+        &self,
+        worker: &Worker,
+        (index, rule): (usize, &Rule),
+        endpoint: EndpointKey,
+    ) -> Option<usize> {
+        (0..rule.backends.len()).find(|at| {
+            let lane = self.lane(worker, Some((index, rule)), *at).ok();
+            lane.is_some_and(|lane| {
+                let set = lane.endpoints.as_ref();
+                set.is_some_and(|set| lane.cluster.has(set, endpoint))
+            })
+        })
     }
 
     /// Where a rule's requests go for the backend at this place; to the service itself where no rule governs them.
@@ -341,7 +360,10 @@ impl Known {
             request: filters().filter_map(of_requests).cloned().collect(),
             response: filters().filter_map(of_responses).cloned().collect(),
             rewrite: filters().filter_map(as_rewrite).fold(None, overruled),
-            gate: Gate::of(of_backend),
+            mirrors: filters()
+                .filter_map(|filter| MirrorTo::of(worker, &self.snapshot, filter))
+                .collect(),
+            gate: Gate::of(worker, &self.snapshot, of_backend),
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&self.target), Some(&target), route),

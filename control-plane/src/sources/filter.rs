@@ -70,10 +70,6 @@ fn filter_of(
             return None;
         }
     };
-    if matches!(filter.r#type, Type::RequestMirror | Type::ExternalAuth) {
-        at.field("type").refuse("is not supported yet");
-        return None;
-    }
     for (other, _) in given
         .into_iter()
         .filter(|(other, given)| *given && *other != field)

@@ -27,7 +27,6 @@ pub(super) fn session(
         .and_then(|config| config.lifetime_type.as_ref());
     let rule = at.path().to_string();
     let at = at.field("sessionPersistence");
-    at.refuse("is not supported yet");
     let carrier = match (session.r#type, lifetime) {
         (Some(Type::Header), _) => SessionCarrier::Header,
         (Some(Type::Cookie) | None, Some(Lifetime::Permanent)) => SessionCarrier::PermanentCookie,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use model::resilience::GRPC_STATUS_NAMES;
 
 /// The status of a call, in the trailers or in a trailers-only answer.
@@ -61,6 +61,31 @@ pub fn http_status(grpc_status: u8) -> u16 {
         .get(usize::from(grpc_status))
         .copied()
         .unwrap_or(500)
+}
+
+/// The gRPC status that a caller is given for an HTTP status ("HTTP to gRPC Status Code Mapping").
+pub fn of_http_status(status: StatusCode) -> u8 {
+    const UNKNOWN: u8 = 2;
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => UNKNOWN,
+    }
+}
+
+/// `grpc-message`: visible ASCII as it is, and all other bytes percent-encoded.
+pub fn message(text: &[u8]) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            b' '..=b'~' if *byte != b'%' => encoded.push(char::from(*byte)),
+            byte => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    HeaderValue::try_from(encoded).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// A gRPC status as it is written, `UNAVAILABLE` for 14; `None` for one that nobody knows.
@@ -191,6 +216,10 @@ mod tests {
             assert_eq!(status(&with(&STATUS, text)), Some(expected), "{text}");
         }
         assert_eq!(status(&HeaderMap::new()), None);
+        let codes = [200, 400, 401, 403, 404, 429, 503, 418];
+        let codes = codes.map(|code| of_http_status(StatusCode::from_u16(code).expect("a status")));
+        assert_eq!(codes, [2, 13, 16, 7, 12, 14, 14, 2]);
+        assert_eq!(message("a%b\n é".as_bytes()), "a%25b%0A %C3%A9");
         assert_eq!(
             [0, 14, 4, 8, 13, 99].map(http_status),
             [200, 503, 504, 429, 500, 500]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::{FieldError, ServicePort};
 
@@ -58,4 +58,59 @@ pub enum AuthProtocol {
         /// Fields of the answer that go to the backend; all where it is empty.
         response_headers: Vec<HeaderName>,
     },
+}
+
+/// What the service says about a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthVerdict {
+    Allowed(AuthChanges),
+    Denied(AuthDenial),
+}
+
+/// What it wants changed in a request that goes on, and in its answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthChanges {
+    pub remove: Vec<HeaderName>,
+    pub request: Vec<FieldChange>,
+    pub response: Vec<FieldChange>,
+}
+
+/// What it wants answered to a request that does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthDenial {
+    pub status: StatusCode,
+    pub headers: Vec<FieldChange>,
+    pub body: Vec<u8>,
+}
+
+/// 403, and nothing else.
+impl Default for AuthDenial {
+    fn default() -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+}
+
+/// One field that it wants changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldChange {
+    pub name: HeaderName,
+    pub value: HeaderValue,
+    pub mode: FieldMode,
+}
+
+/// What becomes of a value that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldMode {
+    /// It is replaced.
+    Set,
+    /// It stays, and the other joins it.
+    Append,
+    /// It stays, and the other is not used.
+    AddIfAbsent,
+    /// It is replaced; where there is none, none is added.
+    SetIfPresent,
 }

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use decision::Reason;
 use decision::traffic::cors::Grant;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use decision::traffic::{auth, grpc};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, Response, StatusCode};
+use model::filter::AuthChanges;
 
 use super::body::ResponseBody;
 use crate::telemetry::Record;
@@ -33,13 +35,15 @@ pub(crate) struct RouteAnswer {
     pub(crate) body: Bytes,
 }
 
-/// What filters put into the answer, whosever it is.
+/// What filters still have to put into the request, and into the answer, whosever it is.
 #[derive(Default)]
 pub(crate) struct Marks(Option<Box<Marked>>);
 
 #[derive(Default)]
 struct Marked {
     grants: Vec<Grant>,
+    allowed: Vec<AuthChanges>,
+    fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Marks {
@@ -47,10 +51,40 @@ impl Marks {
         self.0.get_or_insert_default().grants.push(grant);
     }
 
+    /// What whoever let the request go on wants changed.
+    pub(crate) fn allow(&mut self, changes: AuthChanges) {
+        if changes != AuthChanges::default() {
+            self.0.get_or_insert_default().allowed.push(changes);
+        }
+    }
+
+    /// Changes a request that goes on.
+    pub(crate) fn on_request(&self, headers: &mut HeaderMap) {
+        let Some(marked) = &self.0 else { return };
+        for changes in &marked.allowed {
+            auth::on_request(changes, headers);
+        }
+    }
+
+    /// A field in place of the application's of that name; a cookie beside others.
+    pub(crate) fn field(&mut self, field: (HeaderName, HeaderValue)) {
+        self.0.get_or_insert_default().fields.push(field);
+    }
+
     pub(crate) fn apply(self, headers: &mut HeaderMap) {
         let Some(marked) = self.0 else { return };
         for grant in &marked.grants {
             grant.apply(headers);
+        }
+        for change in marked.allowed.iter().flat_map(|changes| &changes.response) {
+            auth::apply(change, headers);
+        }
+        for (name, value) in marked.fields {
+            // A map refuses its 32,769th field; heads are limited far below that.
+            let _ = match name {
+                SET_COOKIE => headers.try_append(name, value),
+                name => headers.try_insert(name, value).map(|_| true),
+            };
         }
     }
 }
@@ -65,10 +99,18 @@ pub(crate) fn stopped(stop: Stop, record: Record) -> Response<ResponseBody> {
 
 fn by_route(answer: RouteAnswer, mut record: Record) -> Response<ResponseBody> {
     let RouteAnswer {
-        status,
-        headers,
-        body,
+        mut status,
+        mut headers,
+        mut body,
     } = answer;
+    if record.is_grpc() {
+        // A caller of gRPC understands nothing else: trailers-only.
+        let code = grpc::of_http_status(status);
+        headers.insert(&grpc::STATUS, u16::from(code).into());
+        headers.insert("grpc-message", grpc::message(&body));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        (status, body) = (StatusCode::OK, Bytes::new());
+    }
     record.responded(status, &headers);
     let mut response = Response::new(ResponseBody::own(body, record));
     *response.status_mut() = status;

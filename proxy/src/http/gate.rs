@@ -1,7 +1,8 @@
-//! What a rule does with a request before it is sent anywhere: questions of browsers are answered, and clients sent
-//! elsewhere.
+//! What a rule does with a request before it is sent anywhere: questions of browsers are answered, leave is asked, and
+//! clients are sent elsewhere.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use decision::traffic::cors::{self, Judged};
 use decision::traffic::redirect::{self, Requested};
@@ -9,35 +10,56 @@ use http::header::LOCATION;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use model::Snapshot;
 use model::filter::{Cors, Filter, Redirect, Scheme};
 
 use super::answer::{Marks, RouteAnswer, Stop};
-use crate::downstream::Front;
+use super::auth::Asked;
+use super::replay::ReplaySource;
+use crate::downstream::{Downstream, Front};
+use crate::telemetry::Record;
+use crate::worker::Worker;
 
 /// The filters of one rule, or of one backend, that may answer a request.
 pub(crate) struct Gate {
     cors: Option<Cors>,
+    asked: Vec<Asked>,
     redirect: Option<Redirect>,
+}
+
+/// A request on its way through.
+pub(crate) struct Arriving<'a> {
+    pub(crate) downstream: &'a Downstream,
+    pub(crate) parts: &'a Parts,
+    /// Whom it is for, as the client wrote it.
+    pub(crate) authority: &'a str,
+    pub(crate) body: &'a ReplaySource,
+    /// When its time is up.
+    pub(crate) until: Option<Instant>,
+    pub(crate) record: &'a Record,
+    pub(crate) marks: &'a mut Marks,
 }
 
 impl Gate {
     /// Whether this filter has something to do here.
     pub(crate) fn has(filter: &Filter) -> bool {
-        matches!(filter, Filter::Cors(_) | Filter::Redirect(_))
+        matches!(filter, Filter::Cors(_) | Filter::Auth(_) | Filter::Redirect(_))
     }
 
     /// `None` where the filters let every request through.
-    pub(crate) fn of(filters: &[Filter]) -> Option<Rc<Self>> {
+    pub(crate) fn of(worker: &Worker, snapshot: &Snapshot, filters: &[Filter]) -> Option<Rc<Self>> {
         if !filters.iter().any(Self::has) {
             return None;
         }
         let mut gate = Self {
             cors: None,
+            asked: Vec::new(),
             redirect: None,
         };
         for filter in filters {
             match filter {
                 Filter::Cors(cors) => gate.cors = Some(cors.clone()),
+                Filter::Auth(auth) => gate.asked.push(Asked::new(worker, snapshot, auth)),
                 Filter::Redirect(redirect) => gate.redirect = Some(redirect.clone()),
                 _ => {}
             }
@@ -45,28 +67,32 @@ impl Gate {
         Some(Rc::new(gate))
     }
 
-    /// Lets a request for `authority` through, or answers it.
-    pub(crate) fn pass(
-        &self,
-        front: Front,
-        parts: &Parts,
-        authority: &str,
-        marks: &mut Marks,
-    ) -> Result<(), Stop> {
+    /// Lets a request through, or answers it. A browser's question has no credentials that anybody could be asked about, and
+    /// where a redirect leads is told to those only who may know.
+    pub(crate) async fn pass(&self, arriving: Arriving<'_>) -> Result<(), Stop> {
         if let Some(cors) = &self.cors {
-            match cors::judge(cors, &parts.method, &parts.headers) {
-                Judged::Actual(grant) => marks.grant(grant),
+            match cors::judge(cors, &arriving.parts.method, &arriving.parts.headers) {
+                Judged::Actual(grant) => arriving.marks.grant(grant),
                 Judged::Preflight(grant) => {
-                    marks.grant(grant);
+                    arriving.marks.grant(grant);
                     return Err(answer(StatusCode::NO_CONTENT, HeaderMap::new()));
                 }
             }
         }
+        for asked in &self.asked {
+            let changes = asked.ask(&arriving).await?;
+            arriving.marks.allow(changes);
+        }
         match &self.redirect {
-            Some(redirect) => Err(answer(
-                redirect.status,
-                location(redirect, front, parts, authority).into_iter().collect(),
-            )),
+            Some(redirect) => {
+                let location = location(
+                    redirect,
+                    arriving.downstream.front,
+                    arriving.parts,
+                    arriving.authority,
+                );
+                Err(answer(redirect.status, location.into_iter().collect()))
+            }
             None => Ok(()),
         }
     }

@@ -109,6 +109,15 @@ impl Head {
     }
 }
 
+/// A head for one leg as another one has it, on which `spoken` is spoken. It is no upgrade.
+pub(crate) fn respoken(parts: &Parts, spoken: Spoken) -> Result<Parts, Reason> {
+    let head = Head {
+        target: None,
+        upgrade: false,
+    };
+    head.upstream_parts(parts.clone(), spoken, None)
+}
+
 /// Puts what a route wants in place of the host and the path of a head for the next leg.
 pub(crate) fn rewrite(parts: &mut Parts, rewrite: &Rewrite) -> Result<(), Reason> {
     let mut uri = std::mem::take(&mut parts.uri).into_parts();

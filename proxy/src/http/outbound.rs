@@ -15,15 +15,18 @@ use model::route::Rule;
 
 use super::answer::{self, Marks, Stop};
 use super::body::ResponseBody;
+use super::gate::Arriving;
 use super::head::{self, Head};
 use super::replay::ReplaySource;
-use crate::destinations::{Found, Lane};
+use super::session::Sticky;
+use crate::destinations::{Found, Known, Lane};
 use crate::downstream::{Arrived, Downstream};
 use crate::forward::{self, Plan};
 use crate::lineage;
 use crate::stats::Direction;
 use crate::telemetry::Record;
 use crate::upstream::{Forwarded, Spoken};
+use crate::worker::Worker;
 
 /// Answers one request.
 pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
@@ -76,7 +79,7 @@ async fn steps(
     record.generation = known.snapshot.generation;
     record.labels = Some(known.labels.clone());
 
-    // 2. The rule, which may have an answer of its own, and of its backends one.
+    // 2. The rule, which may have an answer of its own or ask somebody, and of its backends one.
     let view = RequestView {
         method: &parts.method,
         path: parts.uri.path(),
@@ -84,15 +87,40 @@ async fn steps(
         headers: &parts.headers,
     };
     let rule = known.rule(written, &view)?;
+    let timeouts = rule.map(|(_, rule)| rule.timeouts).unwrap_or_default();
+    let above = worker.inherited(&parts.headers);
+    let said = lineage::deadline(&parts.headers, record);
+    let inherited = above.and_then(|(_, inherited)| inherited.deadline);
+    let until = [said, inherited].into_iter().flatten().min();
+    let deadline = Deadline::new(record.started(), &timeouts, until);
     if let Some((gate, labels)) = rule.and_then(|rule| known.gate(worker, rule)) {
         record.labels = Some(labels);
-        gate.pass(downstream.front, &parts, written, marks)?;
+        let arriving = Arriving {
+            downstream,
+            parts: &parts,
+            authority: written,
+            body,
+            until: deadline.at(),
+            record,
+            marks,
+        };
+        Box::pin(gate.pass(arriving)).await?;
     }
-    let backend = choose_backend(rule, || worker.split_dice())?;
+    let sticky = Sticky::of(rule, &parts.headers);
+    let backend = choose_backend(worker, &known, rule, sticky.as_deref())?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
     if let Some(gate) = &lane.gate {
-        gate.pass(downstream.front, &parts, written, marks)?;
+        let arriving = Arriving {
+            downstream,
+            parts: &parts,
+            authority: written,
+            body,
+            until: deadline.at(),
+            record,
+            marks,
+        };
+        Box::pin(gate.pass(arriving)).await?;
     }
     let rule = rule.map(|(_, rule)| rule);
 
@@ -108,12 +136,6 @@ async fn steps(
             HopVersion::Http2 => Spoken::Http2,
         },
     };
-    let timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
-    let above = worker.inherited(&parts.headers);
-    let said = lineage::deadline(&parts.headers, record);
-    let inherited = above.and_then(|(_, inherited)| inherited.deadline);
-    let until = [said, inherited].into_iter().flatten().min();
-    let deadline = Deadline::new(record.started(), &timeouts, until);
     let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
     if downstream.front.port.is_some() {
         head::tell_of_client(&mut upstream, downstream);
@@ -121,8 +143,12 @@ async fn steps(
     if let Some(rewrite) = &lane.rewrite {
         head::rewrite(&mut upstream, rewrite)?;
     }
+    marks.on_request(&mut upstream.headers);
     for modifier in &lane.request {
         filter::apply(modifier, &mut upstream.headers);
+    }
+    for mirror in &lane.mirrors {
+        mirror.send(worker, &upstream, body, record);
     }
 
     // 4. Attempts, until one is delivered.
@@ -132,9 +158,13 @@ async fn steps(
         retry: rule.and_then(|rule| rule.retry.as_ref()),
         deadline: &deadline,
         above,
+        sticky: sticky.as_deref(),
         spoken,
     };
     let forwarded = forward::forward(worker, &plan, upstream, body, record).await?;
+    if let Some(sticky) = &sticky {
+        sticky.tell(downstream.front, marks);
+    }
     Ok(Chosen {
         forwarded,
         lane,
@@ -142,11 +172,28 @@ async fn steps(
     })
 }
 
-/// The place of the backend that a request goes to.
-fn choose_backend(rule: Option<(usize, &Rule)>, roll: impl FnOnce() -> u64) -> Result<usize, Reason> {
-    let Some((_, rule)) = rule else { return Ok(0) };
+/// The place of the backend that a request goes to: that of its session, as long as its endpoint is there, or else one by
+/// weight.
+fn choose_backend(
+    worker: &Worker,
+    known: &Known,
+    rule: Option<(usize, &Rule)>,
+    sticky: Option<&Sticky<'_>>,
+) -> Result<usize, Reason> {
+    let Some((index, rule)) = rule else {
+        return Ok(0);
+    };
+    if let Some(endpoint) = sticky.and_then(Sticky::wanted)
+        && let Some(backend) = known.backend_with(worker, (index, rule), endpoint)
+    {
+        return Ok(backend);
+    }
     // Rolled only where there is a choice: dice that are thrown away are missing from an even split.
-    let dice = if rule.backends.len() > 1 { roll() } else { 0 };
+    let dice = if rule.backends.len() > 1 {
+        worker.split_dice()
+    } else {
+        0
+    };
     split::pick_backend(&rule.backends, dice).ok_or(Reason::BackendNotFound)
 }
 

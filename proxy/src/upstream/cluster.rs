@@ -10,6 +10,7 @@ use std::time::Instant;
 use certs::IdentityCell;
 use decision::traffic::balance::{self, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
 use decision::traffic::hop::{HopLoad, HopVersion};
+use decision::traffic::session::EndpointKey;
 use model::endpoint::OutsidePort;
 use model::gateway::BackendTls;
 use model::{Endpoint, EndpointSet, Endpoints, MeshDomain, ServicePort};
@@ -23,8 +24,7 @@ use crate::settings::Limits;
 
 /// The endpoints of a service port with what this worker knows about each.
 pub(crate) struct Cluster {
-    /// Of the service.
-    port: u16,
+    target: ServicePort,
     sni: Option<ServerName<'static>>,
     state: RefCell<State>,
     /// Attempts without an answer.
@@ -44,6 +44,8 @@ struct State {
 /// One endpoint.
 pub(crate) struct Member {
     pub(crate) place: Place,
+    /// As sessions name it.
+    pub(crate) key: EndpointKey,
     pub(crate) upstream: Rc<Upstream>,
     load: RefCell<PeakEwma>,
 }
@@ -76,7 +78,7 @@ impl Cluster {
     ) -> Rc<Self> {
         let sni = ServerName::try_from(target.sni(domain)).ok();
         Rc::new(Self {
-            port: target.port,
+            target: target.clone(),
             sni,
             state: RefCell::default(),
             in_flight: Rc::default(),
@@ -107,14 +109,32 @@ impl Cluster {
         let member = members
             .get(balance::pick(members.len(), &tried, load, dice)?)?
             .clone();
+        Some(self.picked(member, now))
+    }
+
+    /// Chooses the endpoint of `set` that a session names, if it is there.
+    pub(crate) fn pick_key(&self, set: &Arc<EndpointSet>, key: EndpointKey, now: Instant) -> Option<Picked> {
+        self.follow(set);
+        let state = self.state.borrow();
+        let member = state.members.iter().find(|member| member.key == key)?.clone();
+        Some(self.picked(member, now))
+    }
+
+    fn picked(&self, member: Rc<Member>, now: Instant) -> Picked {
         member.load.borrow_mut().start();
         self.in_flight.set(self.in_flight.get() + 1);
-        Some(Picked {
+        Picked {
             member,
             started: now,
             in_flight: self.in_flight.clone(),
             answered: Cell::new(false),
-        })
+        }
+    }
+
+    /// Whether an endpoint of `set` is the one that a session names.
+    pub(crate) fn has(&self, set: &Arc<EndpointSet>, key: EndpointKey) -> bool {
+        self.follow(set);
+        self.state.borrow().members.iter().any(|member| member.key == key)
     }
 
     /// The version of HTTP for one more request to a workload.
@@ -162,7 +182,7 @@ impl Cluster {
         match endpoints {
             Endpoints::Mesh(workloads) => workloads.iter().cloned().map(Place::Workload).collect(),
             Endpoints::Outside(ports) => {
-                let Some(OutsidePort { addresses, tls, .. }) = ports.get(&self.port) else {
+                let Some(OutsidePort { addresses, tls, .. }) = ports.get(&self.target.port) else {
                     return Vec::new();
                 };
                 let outside = |address: &SocketAddr| Place::Outside {
@@ -209,6 +229,7 @@ impl Cluster {
             }
         };
         Some(Rc::new(Member {
+            key: EndpointKey::new(&self.target, &place.to_string()),
             place,
             upstream: Upstream::new(route, self.limits.clone()),
             load: RefCell::new(PeakEwma::new(DEFAULT_RTT, DEFAULT_DECAY, Instant::now())),

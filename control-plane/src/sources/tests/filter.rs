@@ -1,6 +1,11 @@
 //! Filters and sessions of rules: what they mean, and what is refused, as the validations of Gateway API's CRDs say.
 
-use model::filter::{Allowed, Filter, PathChange, Redirect, Scheme};
+use std::time::Duration;
+
+use model::filter::{
+    Allowed, AuthProtocol, ExternalAuth, Filter, Fraction, Mirror, PathChange, Redirect, Scheme,
+};
+use model::session::SessionCarrier;
 
 use super::*;
 
@@ -23,7 +28,14 @@ fn every_filter_is_read() {
         "{value: /old/}",
         &[
             "{type: URLRewrite, urlRewrite: {hostname: a.example, path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}",
+            "{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}, percent: 5}}",
+            "{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 81}, fraction: {numerator: 1}}}",
+            "{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 82}}}",
             "{type: CORS, cors: {allowOrigins: ['https://*.a.org'], allowMethods: ['*'], exposeHeaders: [X-A]}}",
+            "{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: auth, port: 9000}, grpc: {}, \
+             forwardBody: {maxSize: 100}}}",
+            "{type: ExternalAuth, externalAuth: {protocol: HTTP, backendRef: {name: auth, port: 80}, \
+             http: {path: /check, allowedHeaders: [X-In], allowedResponseHeaders: [X-Out]}}}",
         ],
     );
     let Filter::Rewrite(rewrite) = &read[0] else {
@@ -38,14 +50,37 @@ fn every_filter_is_read() {
         replacement: "/new".to_owned(),
     };
     assert_eq!(rewrite.path, Some(prefix));
-    let Filter::Cors(cors) = &read[1] else {
-        panic!("CORS, not {:?}", read[1])
+    for (filter, port, numerator, denominator) in [
+        (&read[1], 80, 5, 100),
+        (&read[2], 81, 1, 100),
+        (&read[3], 82, 1, 1),
+    ] {
+        let mirror = Mirror {
+            target: format!("default/shadow:{port}").parse().expect("valid"),
+            share: Fraction::new(numerator, denominator).expect("valid"),
+        };
+        assert_eq!(*filter, Filter::Mirror(mirror));
+    }
+    let Filter::Cors(cors) = &read[4] else {
+        panic!("CORS, not {:?}", read[4])
     };
     assert_eq!((&cors.allow_methods, cors.max_age), (&Allowed::Any, 5));
     assert_eq!(
         cors.expose_headers,
         Allowed::These(vec!["x-a".parse().expect("valid")])
     );
+    let auth = |port, protocol, bytes| {
+        let target = format!("default/auth:{port}");
+        let auth = ExternalAuth::new(target.parse().ok(), &target, protocol, bytes);
+        Filter::Auth(auth.expect("valid"))
+    };
+    assert_eq!(read[5], auth(9000, AuthProtocol::Grpc { headers: vec![] }, 100));
+    let over_http = AuthProtocol::Http {
+        path: "/check".to_owned(),
+        headers: vec!["x-in".parse().expect("valid")],
+        response_headers: vec!["x-out".parse().expect("valid")],
+    };
+    assert_eq!(read[6], auth(80, over_http, 0));
 }
 
 #[test]
@@ -78,6 +113,12 @@ fn what_the_standard_does_not_allow_is_found_at_its_place() {
     let rewrite = "{type: URLRewrite, urlRewrite: {}}";
     let cors = |fields: &str| format!("{{type: CORS, cors: {{{fields}}}}}");
     let redirected = |fields: &str| format!("{{type: RequestRedirect, requestRedirect: {{{fields}}}}}");
+    let mirrored = |fields: &str| {
+        format!("{{type: RequestMirror, requestMirror: {{backendRef: {{name: a, port: 1}}, {fields}}}}}")
+    };
+    let asked = |fields: &str| {
+        format!("{{type: ExternalAuth, externalAuth: {{backendRef: {{name: a, port: 1}}, {fields}}}}}")
+    };
     let table = [
         (
             vec![redirect.to_owned(), rewrite.to_owned()],
@@ -127,6 +168,22 @@ fn what_the_standard_does_not_allow_is_found_at_its_place() {
             "[0].requestRedirect.path.type: ReplacePrefixMatch needs a rule with exactly one match, of type PathPrefix",
         ),
         (
+            vec![mirrored("percent: 101")],
+            "[0].requestMirror.percent: is not 0-100",
+        ),
+        (
+            vec![mirrored("percent: 1, fraction: {numerator: 1}")],
+            "[0].requestMirror.percent: cannot stand beside fraction",
+        ),
+        (
+            vec![mirrored("fraction: {numerator: 3, denominator: 2}")],
+            "[0].requestMirror.fraction.numerator: 3 is over the denominator, 2",
+        ),
+        (
+            vec![mirrored("fraction: {numerator: 0, denominator: 0}")],
+            "[0].requestMirror.fraction.denominator: 0 is under 1",
+        ),
+        (
             vec![cors("allowOrigins: ['*', 'https://a']")],
             "[0].cors.allowOrigins: \"*\" stands alone",
         ),
@@ -148,6 +205,18 @@ fn what_the_standard_does_not_allow_is_found_at_its_place() {
              https://*.example.com:8443, or *)",
         ),
         (vec![cors("maxAge: 0")], "[0].cors.maxAge: 0 is under 1"),
+        (
+            vec![asked("protocol: GRPC")],
+            "[0].externalAuth: grpc is missing, which the protocol asks for",
+        ),
+        (
+            vec![asked("protocol: HTTP, http: {}, grpc: {}")],
+            "[0].externalAuth.grpc: is not what the protocol says",
+        ),
+        (
+            vec![asked("protocol: HTTP, http: {}, forwardBody: {maxSize: 1048577}")],
+            "[0].externalAuth.forwardBody.maxSize: 1048577 is over 1048576",
+        ),
         (
             vec!["{type: CORS, urlRewrite: {}, cors: {}}".to_owned()],
             "[0].urlRewrite: is not what the filter's type says",
@@ -206,4 +275,53 @@ fn a_redirect_has_no_backend_beside_it_but_may_be_a_backends() {
     );
     let own = format!("      backendRefs: [{{name: a, port: 1, {redirect}}}]\n");
     assert_eq!(only_route(&rule(&own)).rules[0].backends[0].filters.len(), 1);
+}
+
+#[test]
+fn a_session_is_read_with_its_defaults() {
+    let session = |fields: &str| {
+        let lines = format!("      sessionPersistence: {{{fields}}}\n");
+        only_route(&rule(&lines)).rules.remove(0).session.expect("given")
+    };
+    let plain = session("");
+    assert_eq!(plain.carrier, SessionCarrier::Cookie);
+    assert!(plain.name.starts_with("weft-session-"), "{}", plain.name);
+    assert_eq!(plain, session("type: Cookie"), "the name is always the same");
+    let permanent = session(
+        "sessionName: cart, absoluteTimeout: 24h, idleTimeout: 0s, cookieConfig: {lifetimeType: Permanent}",
+    );
+    assert_eq!(
+        (permanent.carrier, permanent.name.as_str()),
+        (SessionCarrier::PermanentCookie, "cart")
+    );
+    assert_eq!(permanent.absolute_timeout, Some(Duration::from_secs(24 * 3600)));
+    assert_eq!(permanent.idle_timeout, None);
+    let header = session("type: Header, sessionName: X-Session, idleTimeout: 5m");
+    assert_eq!(header.carrier, SessionCarrier::Header);
+    assert_eq!(header.idle_timeout, Some(Duration::from_secs(300)));
+    let refused = |fields: &str| complaints(&rule(&format!("      sessionPersistence: {{{fields}}}\n")));
+    for (fields, expected) in [
+        (
+            "cookieConfig: {lifetimeType: Permanent}",
+            "sessionPersistence.absoluteTimeout: is missing, which a permanent cookie's lifetime is",
+        ),
+        (
+            "type: Header, cookieConfig: {}",
+            "sessionPersistence.cookieConfig: is not what the type says",
+        ),
+        (
+            "sessionName: 'a b'",
+            "sessionPersistence.sessionName: \"a b\" is not the name of a cookie or header",
+        ),
+        (
+            "idleTimeout: 5",
+            "sessionPersistence.idleTimeout: invalid type: integer `5`",
+        ),
+    ] {
+        let told = refused(fields);
+        assert!(
+            told.len() == 1 && told[0].contains(expected),
+            "{expected}: {told:?}"
+        );
+    }
 }
