@@ -9,7 +9,7 @@ use proto::v1::{ApplyRequest, AwaitRequest, ObjectName, ProxyStatus};
 
 use crate::connection::{ConnectionArgs, Operator, refused};
 use crate::get::conditions;
-use crate::{Outcome, files};
+use crate::{Outcome, diagnostic, files};
 
 /// The longest that `--wait` waits; the control plane does not hold a call longer.
 const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -54,6 +54,9 @@ impl Apply {
                 eprintln!("  {}", conditions(&object.conditions));
             }
         }
+        for warning in &answer.warnings {
+            eprintln!("{}", diagnostic::head(warning, "warning"));
+        }
         match self.wait {
             Some(wait) if !self.dry_run => arrive(&mut operator, answer.generation, wait, started).await,
             _ => Ok(ExitCode::SUCCESS),
@@ -61,9 +64,12 @@ impl Apply {
     }
 }
 
-/// `HTTPRoute/default/checkout`.
+/// `HTTPRoute/default/checkout`, or `GatewayClass/weft` where the kind has no namespaces.
 pub(crate) fn path_of(name: &ObjectName) -> String {
-    format!("{}/{}/{}", name.kind, name.namespace, name.name)
+    match name.namespace.as_str() {
+        "" => format!("{}/{}", name.kind, name.name),
+        namespace => format!("{}/{namespace}/{}", name.kind, name.name),
+    }
 }
 
 fn word(change: Change) -> &'static str {

@@ -3,23 +3,16 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use control_plane::sources::Kind;
 use proto::v1::{Condition, GetRequest, Object};
 
 use crate::Outcome;
 use crate::connection::{ConnectionArgs, refused};
 use crate::table::{table, text};
 
-/// Kinds that people may write in lower case, in the plural, or short.
-const KINDS: &[(&str, &[&str])] = &[
-    ("HTTPRoute", &["httproute", "httproutes"]),
-    ("GRPCRoute", &["grpcroute", "grpcroutes"]),
-    ("Service", &["service", "services", "svc"]),
-    ("EndpointSlice", &["endpointslice", "endpointslices"]),
-];
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
-    /// HTTPRoute, GRPCRoute, Service, EndpointSlice; every kind unless given.
+    /// Gateway, HTTPRoute, Service, ..., also in lower case, in the plural or short; every kind unless given.
     #[arg(value_parser = kind)]
     kind: Option<String>,
     /// One object; all unless given.
@@ -31,6 +24,9 @@ pub(crate) struct Get {
     all_namespaces: bool,
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     output: Format,
+    /// Shows what Secrets hold, which is left out of YAML otherwise.
+    #[arg(long)]
+    show_secrets: bool,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -52,6 +48,7 @@ impl Get {
                 self.namespace.clone()
             },
             name: self.name.clone().unwrap_or_default(),
+            secrets: self.show_secrets,
         };
         let answer = operator.get(request).await.map_err(refused)?.into_inner();
         if answer.objects.is_empty() {
@@ -83,9 +80,7 @@ impl Get {
 
 /// The kind as configuration spells it; a kind nobody knows passes as it is, for the control plane to judge.
 pub(crate) fn kind(text: &str) -> Result<String, std::convert::Infallible> {
-    let lower = text.to_ascii_lowercase();
-    let known = KINDS.iter().find(|(_, names)| names.contains(&lower.as_str()));
-    Ok(known.map_or(text, |(kind, _)| kind).to_owned())
+    Ok(Kind::spoken(text).map_or_else(|| text.to_owned(), |kind| kind.to_string()))
 }
 
 fn print_table(objects: &[Object]) {
@@ -109,11 +104,7 @@ fn print_yaml(objects: &[Object]) {
         if position > 0 {
             println!("---");
         }
-        println!("{}", object.yaml.trim_start_matches("---\n").trim_end());
-        // A comment, because what is printed may be applied again.
-        if !object.conditions.is_empty() {
-            println!("# status: {}", conditions(&object.conditions));
-        }
+        println!("{}", object.yaml.trim_end());
     }
 }
 
@@ -138,6 +129,7 @@ mod tests {
         for (text, expected) in [
             ("httproutes", "HTTPRoute"),
             ("SVC", "Service"),
+            ("gtw", "Gateway"),
             ("endpointslices", "EndpointSlice"),
             ("GRPCRoute", "GRPCRoute"),
             ("Other", "Other"),

@@ -11,7 +11,10 @@ use crate::{FieldError, Selector, ServiceName};
 pub struct Service {
     pub name: ServiceName,
     pub selector: Selector,
+    /// Those of TCP, which the mesh serves.
     pub ports: BTreeMap<u16, Port>,
+    /// Those of UDP, to which only a Gateway sends, and only outside the mesh.
+    pub udp_ports: BTreeMap<u16, Port>,
 }
 
 /// One declared port of a Service.

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::route::Rule;
-use model::{Resource, ResourceName, ServiceName, WorkloadId};
+use model::{Label, Resource, ResourceName, ServiceName, WorkloadId};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
@@ -28,7 +27,11 @@ pub(crate) struct Encoded {
 /// Compiled resources of the present state. Only what exists is kept, so that the configuration bounds it.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
-    destinations: HashMap<ServiceName, Compiled>,
+    /// As most callers see them, and as those of a namespace that has consumer routes for it.
+    destinations: HashMap<(ServiceName, Option<Label>), Compiled>,
+    /// Which callers see a Service in their own way; `None` where it is not known.
+    consumers: Option<BTreeSet<(ServiceName, Label)>>,
+    gateways: HashMap<ServiceName, Compiled>,
     endpoints: HashMap<ServiceName, Arc<Encoded>>,
     inbound: HashMap<WorkloadId, Arc<Encoded>>,
 }
@@ -36,7 +39,7 @@ pub(super) struct Catalogue {
 #[derive(Debug, Clone)]
 struct Compiled {
     encoded: Arc<Encoded>,
-    /// The services that calls to it may end at, itself included.
+    /// The services that its traffic may end at.
     reaches: Arc<BTreeSet<ServiceName>>,
 }
 
@@ -51,8 +54,18 @@ impl Catalogue {
         let mut known = Known::new();
         known.insert(ResourceName::Inbound, Some(self.inbound(state, workload)));
         let mut reached = BTreeSet::new();
+        let known_workload = state.workloads.get(workload);
+        if let Some(name) = known_workload.and_then(view::served_gateway) {
+            let compiled = self.gateway(state, &name);
+            if let Some(compiled) = &compiled {
+                reached.extend(compiled.reaches.iter().cloned());
+            }
+            let encoded = compiled.map(|compiled| compiled.encoded);
+            known.insert(ResourceName::Gateway(name), encoded);
+        }
+        let caller = known_workload.map(|workload| &workload.identity.namespace);
         for service in subscriptions {
-            let compiled = self.destination(state, service);
+            let compiled = self.destination(state, service, caller);
             if let Some(compiled) = &compiled {
                 reached.extend(compiled.reaches.iter().cloned());
             }
@@ -90,20 +103,43 @@ impl Catalogue {
         encoded
     }
 
-    fn destination(&mut self, state: &MeshState, service: &ServiceName) -> Option<Compiled> {
-        if let Some(known) = self.destinations.get(service) {
+    fn destination(
+        &mut self,
+        state: &MeshState,
+        service: &ServiceName,
+        caller: Option<&Label>,
+    ) -> Option<Compiled> {
+        let consumers = self.consumers.get_or_insert_with(|| view::consumers(state));
+        // Looked for only where there are some at all.
+        let consumer = caller.filter(|caller| {
+            !consumers.is_empty() && consumers.contains(&(service.clone(), (*caller).clone()))
+        });
+        let key = (service.clone(), consumer.cloned());
+        if let Some(known) = self.destinations.get(&key) {
             return Some(known.clone());
         }
-        let destination = view::destination(state, service)?;
-        let rules = destination.ports.values().flat_map(|port| &port.rules);
-        let targets = rules.flat_map(Rule::targets);
-        let mut reaches: BTreeSet<ServiceName> = targets.map(|target| target.service.clone()).collect();
-        reaches.insert(service.clone());
-        let compiled = Compiled {
-            encoded: encode(&Resource::Destination(destination)),
-            reaches: Arc::new(reaches),
+        let destination = match consumer {
+            Some(caller) => view::destination_for(state, service, caller)?,
+            None => view::destination(state, service)?,
         };
-        self.destinations.insert(service.clone(), compiled.clone());
+        let compiled = Compiled {
+            reaches: Arc::new(view::reached_from(&destination)),
+            encoded: encode(&Resource::Destination(destination)),
+        };
+        self.destinations.insert(key, compiled.clone());
+        Some(compiled)
+    }
+
+    fn gateway(&mut self, state: &MeshState, name: &ServiceName) -> Option<Compiled> {
+        if let Some(known) = self.gateways.get(name) {
+            return Some(known.clone());
+        }
+        let gateway = view::gateway(state, name)?;
+        let compiled = Compiled {
+            reaches: Arc::new(view::backends_of(&gateway)),
+            encoded: encode(&Resource::Gateway(gateway)),
+        };
+        self.gateways.insert(name.clone(), compiled.clone());
         Some(compiled)
     }
 
@@ -178,7 +214,10 @@ spec: {selector: {app: shadow}, ports: [{port: 80}]}
             .map(|(name, resource)| (name, resource.map(|resource| encode(&resource))))
             .collect();
         let mut catalogue = Catalogue::default();
-        assert!(expected.len() == 6, "inbound, two answers, three sets of endpoints");
+        assert!(
+            expected.len() == 6,
+            "inbound, two answers, three sets of endpoints"
+        );
         for _ in 0..2 {
             assert_eq!(catalogue.resources_for(&state, &id, &subscriptions), expected);
         }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use model::field::Step;
-use model::{FieldError, FieldPath, Label};
+use model::{FieldError, FieldPath};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -108,9 +108,16 @@ pub(super) fn key(at: &At<'_>, kind: Kind, metadata: &ObjectMeta) -> Option<Obje
         at.refuse("name is missing");
         return None;
     };
-    let name = at.field("name").keep(name.parse::<Label>());
-    let namespace = metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-    let namespace = at.field("namespace").keep(namespace.parse::<Label>());
+    let name = at.field("name").keep(name.parse());
+    let namespace = metadata.namespace.as_deref().filter(|name| !name.is_empty());
+    if !kind.is_namespaced() && namespace.is_some() {
+        at.field("namespace")
+            .refuse(format!("a {kind} is in no namespace"));
+    }
+    let namespace = namespace
+        .filter(|_| kind.is_namespaced())
+        .unwrap_or(DEFAULT_NAMESPACE);
+    let namespace = at.field("namespace").keep(namespace.parse());
     Some(ObjectKey {
         kind,
         namespace: namespace?,

@@ -81,9 +81,13 @@ fn ports(at: &At<'_>, list: Option<Vec<k8s::EndpointPort>>) -> Vec<SlicePort> {
         .into_iter()
         .enumerate()
     {
-        if let Some(protocol) = port.protocol.as_deref().filter(|protocol| *protocol != "TCP") {
+        if let Some(protocol) = port
+            .protocol
+            .as_deref()
+            .filter(|name| !matches!(*name, "TCP" | "UDP"))
+        {
             at.field("protocol")
-                .refuse(format!("{protocol:?} is not supported (supported: TCP)"));
+                .refuse(format!("{protocol:?} is not supported (supported: TCP, UDP)"));
         }
         // Kubernetes: an empty name is none.
         let name = port.name.filter(|name| !name.is_empty());

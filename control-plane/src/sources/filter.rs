@@ -12,6 +12,7 @@ use model::{Label, ServicePort};
 use serde::Serialize;
 
 use super::check::At;
+use super::object::BackendTarget;
 use super::route::{backend_ref, same_shape};
 
 const MAX_FILTERS: usize = 16;
@@ -114,5 +115,13 @@ fn filter_of(
 fn service_port(at: &At<'_>, own: &Label, reference: impl Serialize) -> Option<ServicePort> {
     let at = at.field("backendRef");
     let reference = same_shape(&at, reference)?;
-    backend_ref(&at, own, &[], reference).map(|backend| backend.target)
+    match backend_ref(&at, own, &[], reference)?.target {
+        BackendTarget::Service(target) => Some(target),
+        BackendTarget::Unknown(named) => {
+            at.refuse(format!(
+                "{named} is of a kind that nothing can be sent to (supported: Service)"
+            ));
+            None
+        }
+    }
 }

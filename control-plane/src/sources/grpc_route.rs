@@ -15,23 +15,21 @@ use super::check::{At, key};
 use super::filter::filters;
 use super::object::{Kind, ObjectKey, RouteObject, RouteRule};
 use super::route::{
-    MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, backends, header_matches, parents,
-    same_shape, same_shapes,
+    MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, backends, header_matches, hostnames,
+    parents, same_shape, same_shapes,
 };
 use super::session::session;
 
 pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
     let key = key(at, Kind::GrpcRoute, &route.metadata)?;
     let (at, spec) = (at.field("spec"), route.spec);
-    if matches!(spec.use_default_gateways, Some(GrpcRouteUseDefaultGateways::All)) {
-        at.field("useDefaultGateways").refuse("All is not supported yet");
-    }
+    let uses_default_gateways = matches!(spec.use_default_gateways, Some(GrpcRouteUseDefaultGateways::All));
     let parents = parents(
         &at,
         &key.namespace,
         same_shapes(&at.field("parentRefs"), spec.parent_refs),
     );
-    let hostnames = at.field("hostnames").items(spec.hostnames, MAX_HOSTNAMES);
+    let hostnames = hostnames(&at, spec.hostnames, MAX_HOSTNAMES);
     let rules = at.field("rules").items(spec.rules, MAX_RULES);
     let rules: Vec<RouteRule> = rules
         .into_iter()
@@ -41,10 +39,10 @@ pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
         at.field("rules")
             .refuse(format!("has over {MAX_MATCHES_OF_ROUTE} matches"));
     }
-    let hostnames = hostnames.into_iter().map(|(_, hostname)| hostname).collect();
     Some(RouteObject {
         key,
         parents,
+        uses_default_gateways,
         hostnames,
         rules,
     })

@@ -20,7 +20,7 @@ use super::filter::filters;
 use super::object::{Kind, ObjectKey, RouteObject, RouteRule};
 use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, MAX_VALUE_MATCHES, backends, duration,
-    header_matches, parents, same_shape, value_pattern,
+    header_matches, hostnames, parents, same_shape, value_pattern,
 };
 use super::session::session;
 
@@ -32,11 +32,9 @@ const MAX_QUERY_NAME_BYTES: usize = 256;
 pub(super) fn route(at: &At<'_>, route: HttpRoute) -> Option<RouteObject> {
     let key = key(at, Kind::HttpRoute, &route.metadata)?;
     let (at, spec) = (at.field("spec"), route.spec);
-    if matches!(spec.use_default_gateways, Some(HttpRouteUseDefaultGateways::All)) {
-        at.field("useDefaultGateways").refuse("All is not supported yet");
-    }
+    let uses_default_gateways = matches!(spec.use_default_gateways, Some(HttpRouteUseDefaultGateways::All));
     let parents = parents(&at, &key.namespace, spec.parent_refs);
-    let hostnames = at.field("hostnames").items(spec.hostnames, MAX_HOSTNAMES);
+    let hostnames = hostnames(&at, spec.hostnames, MAX_HOSTNAMES);
     // Gateway API's default: one rule that matches everything.
     let rules = spec.rules.unwrap_or_else(|| vec![HttpRouteRules::default()]);
     let rules = at.field("rules").items(Some(rules), MAX_RULES);
@@ -48,10 +46,10 @@ pub(super) fn route(at: &At<'_>, route: HttpRoute) -> Option<RouteObject> {
         at.field("rules")
             .refuse(format!("has over {MAX_MATCHES_OF_ROUTE} matches"));
     }
-    let hostnames = hostnames.into_iter().map(|(_, hostname)| hostname).collect();
     Some(RouteObject {
         key,
         parents,
+        uses_default_gateways,
         hostnames,
         rules,
     })

@@ -3,41 +3,61 @@
 //! A file is split into documents, each read as a tree that remembers places (`build`), checked against the
 //! Kubernetes type of its kind (`typed`), and then against what the mesh understands (`service`, `endpoint_slice`, `route`).
 
+mod backend_tls;
 mod build;
 mod check;
+mod core_v1;
 mod diagnostic;
 mod endpoint_slice;
 mod files;
 mod filter;
 mod folder;
+mod gateway;
+mod grant;
 mod grpc_route;
 mod http_route;
+mod listener;
 mod object;
+mod reference;
 mod route;
 mod scalar;
+mod selector;
 mod service;
 mod session;
 mod split;
+mod stream_route;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod typed;
+mod written;
 
 use std::collections::BTreeMap;
 
 use model::FieldPath;
+use serde::de::DeserializeOwned;
 
 use self::diagnostic::Fault;
 use self::tree::{Node, Place};
 
+pub use backend_tls::{BackendTlsPolicy, PolicyTarget, Trusts};
 pub use build::{MAX_DEPTH, MAX_EXPANDED_BYTES, MAX_NODES};
+pub use core_v1::{ConfigMap, Namespace, Secret};
 pub use diagnostic::Diagnostic;
 pub use files::{FileDocument, parse_files};
 pub use folder::{DEBOUNCE, MAX_FILES, MAX_FOLDER_BYTES, WatchError, Watcher, read_folder};
-pub use object::{
-    BackendRef, DEFAULT_NAMESPACE, EndpointSlice, Kind, Object, ObjectKey, ParentRef, RouteObject, RouteRule,
-    SliceEndpoint, SlicePort,
+pub use gateway::{
+    Address, CONTROLLER_NAME, DEFAULT_CLASS, Frontend, GatewayClass, GatewayObject, Validation,
 };
+pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
+pub use listener::{ListenerObject, ListenerSet, ListenerTls, Protocol};
+pub use object::{
+    BackendRef, BackendTarget, DEFAULT_NAMESPACE, EndpointSlice, Kind, KindRow, Object, ObjectKey,
+    ObjectName, Parent, ParentRef, RouteObject, RouteRule, SliceEndpoint, SlicePort, StreamRoute,
+};
+pub use reference::{GATEWAY_GROUP, ObjectRef};
+pub use selector::{From as NamespacesFrom, LabelSelector};
+pub use written::{value_of, yaml_of};
 
 /// Largest text of one file, in bytes.
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
@@ -138,21 +158,43 @@ fn read(part: &split::Part<'_>, faults: &mut Vec<Fault>) -> Option<Document> {
 fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
     let kind = typed::kind(root, faults)?;
     match kind {
-        Kind::Service => {
-            let service = typed::read(root, faults)?;
-            check::all(root, faults, |at| service::service(at, service)).map(Object::Service)
+        Kind::GatewayClass => parsed(root, faults, gateway::class).map(Object::GatewayClass),
+        Kind::Gateway => parsed(root, faults, gateway::gateway).map(|read| Object::Gateway(Box::new(read))),
+        Kind::ListenerSet => {
+            parsed(root, faults, listener::set).map(|read| Object::ListenerSet(Box::new(read)))
         }
-        Kind::EndpointSlice => {
-            let slice = typed::read(root, faults)?;
-            check::all(root, faults, |at| endpoint_slice::slice(at, slice)).map(Object::EndpointSlice)
-        }
-        Kind::HttpRoute => {
-            let route = typed::read(root, faults)?;
-            check::all(root, faults, |at| http_route::route(at, route)).map(Object::Route)
-        }
-        Kind::GrpcRoute => {
-            let route = typed::read(root, faults)?;
-            check::all(root, faults, |at| grpc_route::route(at, route)).map(Object::Route)
-        }
+        Kind::HttpRoute => parsed(root, faults, http_route::route).map(Object::Route),
+        Kind::GrpcRoute => parsed(root, faults, grpc_route::route).map(Object::Route),
+        Kind::TlsRoute => stream_route(root, faults, stream_route::tls),
+        Kind::TcpRoute => stream_route(root, faults, stream_route::tcp),
+        Kind::UdpRoute => stream_route(root, faults, stream_route::udp),
+        Kind::BackendTlsPolicy => parsed(root, faults, backend_tls::policy).map(Object::BackendTlsPolicy),
+        Kind::ReferenceGrant => parsed(root, faults, grant::grant).map(Object::ReferenceGrant),
+        Kind::Service => parsed(root, faults, service::service).map(Object::Service),
+        Kind::EndpointSlice => parsed(root, faults, endpoint_slice::slice).map(Object::EndpointSlice),
+        Kind::Secret => parsed(root, faults, core_v1::secret).map(Object::Secret),
+        Kind::ConfigMap => parsed(root, faults, core_v1::config_map).map(Object::ConfigMap),
+        Kind::Namespace => parsed(root, faults, core_v1::namespace).map(Object::Namespace),
     }
+}
+
+/// Reads the Kubernetes type, and then what the mesh understands of it.
+fn parsed<K: DeserializeOwned, T>(
+    root: &Node,
+    faults: &mut Vec<Fault>,
+    read: impl FnOnce(&check::At<'_>, K) -> Option<T>,
+) -> Option<T> {
+    let typed = typed::read(root, faults)?;
+    check::all(root, faults, |at| read(at, typed))
+}
+
+/// These have more rules in the versions before `v1`.
+fn stream_route<K: DeserializeOwned>(
+    root: &Node,
+    faults: &mut Vec<Fault>,
+    read: impl FnOnce(&check::At<'_>, bool, K) -> Option<StreamRoute>,
+) -> Option<Object> {
+    let version = root.entry("apiVersion").map(|entry| entry.value.to_json());
+    let is_v1 = version.is_some_and(|version| version.as_str().is_some_and(|text| text.ends_with("/v1")));
+    parsed(root, faults, |at, typed| read(at, is_v1, typed)).map(Object::StreamRoute)
 }

@@ -13,13 +13,14 @@ use gateway_api::experimental::httproutes::{
 use http::HeaderName;
 use model::pattern::{Regex, ValuePattern};
 use model::route::{Backend, RequestMatch};
-use model::{FieldError, Label, ServiceName, ServicePort};
+use model::{FieldError, Hostname, Label, ServiceName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::check::{At, Distinct};
 use super::filter::filters;
-use super::object::{BackendRef, ParentRef};
+use super::object::{BackendRef, BackendTarget, Parent, ParentRef};
+use super::reference::{GATEWAY_GROUP, core_is_empty, reference};
 
 // Gateway API's own limits of list lengths.
 pub(super) const MAX_PARENTS: usize = 32;
@@ -59,36 +60,64 @@ pub(super) fn parents(at: &At<'_>, own: &Label, list: Option<Vec<HttpRouteParent
         let Some(parent) = parent_ref(&at, own, index, parent) else {
             continue;
         };
-        let said = (parent.service.clone(), parent.port, parent.section.clone());
+        let said = (parent.to.clone(), parent.port, parent.section.clone());
         distinct.check(&at, index, said);
+        // Gateway API: references to one parent all give the same of the two, so that none hides in another.
+        let given = |parent: &ParentRef| (parent.port.is_some(), parent.section.is_some());
+        let other = parents.iter().find(|other| other.to == parent.to);
+        if other.is_some_and(|other| given(other) != given(&parent)) {
+            at.refuse("sectionName and port are given in all references to one parent, or in none");
+        }
         parents.push(parent);
     }
     parents
 }
 
 fn parent_ref(at: &At<'_>, own: &Label, index: usize, parent: HttpRouteParentRefs) -> Option<ParentRef> {
-    match parent.kind.as_deref() {
-        Some("Service") => {}
-        None => {
-            at.refuse("kind is missing, which means Gateway and is not supported yet (supported: Service)");
+    let group = core_is_empty(parent.group.as_deref().unwrap_or(GATEWAY_GROUP));
+    let kind = parent.kind.as_deref().unwrap_or("Gateway");
+    let namespace = match &parent.namespace {
+        Some(namespace) => at.field("namespace").keep(namespace.parse()),
+        None => Some(own.clone()),
+    };
+    let service_name = || {
+        let name = at.field("name").keep(parent.name.parse());
+        Some(ServiceName {
+            namespace: namespace.clone()?,
+            name: name?,
+        })
+    };
+    let to = match (group, kind) {
+        (GATEWAY_GROUP, "Gateway") => service_name().map(Parent::Gateway),
+        (GATEWAY_GROUP, "ListenerSet") => {
+            let name = at.field("name").keep(parent.name.parse());
+            namespace
+                .clone()
+                .zip(name)
+                .map(|(namespace, name)| Parent::ListenerSet(namespace, name))
+        }
+        ("", "Service") => service_name().map(Parent::Service),
+        (_, "Service") if parent.group.is_none() => {
+            at.refuse("group is missing, which means gateway.networking.k8s.io; a Service has group: \"\"");
             return None;
         }
-        Some(kind) => {
-            at.field("kind")
-                .refuse(format!("{kind:?} is not supported yet (supported: Service)"));
+        (_, "Service") => {
+            at.field("group")
+                .refuse(format!("{group:?} has no Service; its group is \"\""));
             return None;
         }
-    }
-    match parent.group.as_deref() {
-        Some("" | "core") => {}
-        None => {
-            at.refuse("group is missing, which means gateway.networking.k8s.io; a Service has group: \"\"")
+        (_, kind) => {
+            let field = if matches!(kind, "Gateway" | "ListenerSet") {
+                "group"
+            } else {
+                "kind"
+            };
+            at.field(field).refuse(format!(
+                "{kind} of group {group:?} is not supported (supported: Gateway, ListenerSet, Service)"
+            ));
+            return None;
         }
-        Some(group) => at
-            .field("group")
-            .refuse(format!("{group:?} has no Service; its group is \"\"")),
-    }
-    let service = service_name(at, own, parent.namespace.as_deref(), &parent.name);
+    };
     let port = match parent.port {
         Some(port) => Some(at.field("port").port(port)?),
         None => None,
@@ -96,11 +125,20 @@ fn parent_ref(at: &At<'_>, own: &Label, index: usize, parent: HttpRouteParentRef
     // Gateway API: an empty section name is none.
     let section = parent.section_name.filter(|section| !section.is_empty());
     Some(ParentRef {
-        service: service?,
+        to: to?,
         port,
         section,
         index,
     })
+}
+
+/// `at` is what has the field `hostnames`.
+pub(super) fn hostnames(at: &At<'_>, list: Option<Vec<String>>, most: usize) -> Vec<Hostname> {
+    let items = at.field("hostnames").items(list, most);
+    items
+        .into_iter()
+        .filter_map(|(at, name)| at.keep(name.parse()))
+        .collect()
 }
 
 fn service_name(at: &At<'_>, own: &Label, namespace: Option<&str>, name: &str) -> Option<ServiceName> {
@@ -132,30 +170,28 @@ pub(super) fn backend_ref(
     matches: &[RequestMatch],
     backend: HttpRouteRulesBackendRefs,
 ) -> Option<BackendRef> {
-    let group = backend.group.as_deref().unwrap_or_default();
-    if !matches!(group, "" | "core") {
-        at.field("group")
-            .refuse(format!("{group:?} is not supported yet (supported: \"\")"));
-    }
-    let kind = backend.kind.as_deref().unwrap_or("Service");
-    if kind != "Service" {
-        at.field("kind")
-            .refuse(format!("{kind:?} is not supported yet (supported: Service)"));
-    }
-    let filters = filters(
-        at,
-        own,
-        matches,
-        same_shapes(&at.field("filters"), backend.filters),
-    );
+    let listed = same_shapes(&at.field("filters"), backend.filters);
+    let filters = filters(at, own, matches, listed);
     let weight = weight(&at.field("weight"), backend.weight);
-    let service = service_name(at, own, backend.namespace.as_deref(), &backend.name);
-    let Some(port) = backend.port else {
-        at.refuse("port is missing, which a Service needs");
-        return None;
+    let group = core_is_empty(backend.group.as_deref().unwrap_or_default());
+    let kind = backend.kind.as_deref().unwrap_or("Service");
+    let target = match (group, kind) {
+        ("", "Service") => {
+            let service = service_name(at, own, backend.namespace.as_deref(), &backend.name);
+            let Some(port) = backend.port else {
+                at.refuse("port is missing, which a Service needs");
+                return None;
+            };
+            let port = at.field("port").port(port)?;
+            BackendTarget::Service(service?.port(port))
+        }
+        // Gateway API: its share is answered with 500, and the route's status says InvalidKind.
+        _ => {
+            let namespace = backend.namespace.as_deref();
+            let named = reference(at, own, Some(group), Some(kind), namespace, &backend.name)?;
+            BackendTarget::Unknown(named.to_string())
+        }
     };
-    let port = at.field("port").port(port)?;
-    let target: ServicePort = service?.port(port);
     Some(BackendRef {
         target,
         weight,

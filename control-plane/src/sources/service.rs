@@ -15,8 +15,8 @@ use super::object::Kind;
 /// Most ports of one Service.
 const MAX_PORTS: usize = 100;
 
-pub(super) fn service(at: &At<'_>, service: k8s::Service) -> Option<Service> {
-    let key = key(at, Kind::Service, &service.metadata);
+pub(super) fn service(root: &At<'_>, service: k8s::Service) -> Option<Service> {
+    let (at, key) = (root, key(root, Kind::Service, &service.metadata));
     let Some(spec) = service.spec else {
         at.refuse("spec is missing");
         return None;
@@ -26,16 +26,18 @@ pub(super) fn service(at: &At<'_>, service: k8s::Service) -> Option<Service> {
     let selector = at
         .field("selector")
         .keep(Labels::new(spec.selector.unwrap_or_default()));
-    let ports = ports(&at, spec.ports);
+    let (ports, udp_ports) = ports(&at, spec.ports);
     let key = key?;
+    let label = key.name.as_str().parse::<Label>();
     let name = ServiceName {
         namespace: key.namespace,
-        name: key.name,
+        name: root.field("metadata").field("name").keep(label)?,
     };
     Some(Service {
         name,
         selector: Selector(selector?),
         ports,
+        udp_ports,
     })
 }
 
@@ -68,24 +70,30 @@ fn refuse_unsupported(at: &At<'_>, spec: &k8s::ServiceSpec) {
     }
 }
 
-fn ports(at: &At<'_>, list: Option<Vec<k8s::ServicePort>>) -> BTreeMap<u16, Port> {
+/// Those of TCP, and those of UDP; a number may be in both.
+fn ports(at: &At<'_>, list: Option<Vec<k8s::ServicePort>>) -> (BTreeMap<u16, Port>, BTreeMap<u16, Port>) {
     let list = list.unwrap_or_default();
     if list.is_empty() {
         at.refuse("a Service has at least one port in ports");
     }
     let several = list.len() > 1;
     let (mut numbers, mut names) = (Distinct::new(), Distinct::new());
-    let mut ports = BTreeMap::new();
+    let (mut ports, mut udp_ports) = (BTreeMap::new(), BTreeMap::new());
     for (index, (at, port)) in at
         .field("ports")
         .items(Some(list), MAX_PORTS)
         .into_iter()
         .enumerate()
     {
-        if let Some(protocol) = port.protocol.as_deref().filter(|protocol| *protocol != "TCP") {
-            at.field("protocol")
-                .refuse(format!("{protocol:?} is not supported (supported: TCP)"));
-        }
+        let is_udp = match port.protocol.as_deref() {
+            None | Some("TCP") => false,
+            Some("UDP") => true,
+            Some(other) => {
+                at.field("protocol")
+                    .refuse(format!("{other:?} is not supported (supported: TCP, UDP)"));
+                continue;
+            }
+        };
         match &port.name {
             Some(name) => {
                 at.field("name").keep(name.parse::<Label>());
@@ -103,15 +111,16 @@ fn ports(at: &At<'_>, list: Option<Vec<k8s::ServicePort>>) -> BTreeMap<u16, Port
         let Some(number) = at.field("port").port(port.port) else {
             continue;
         };
-        numbers.check(&at.field("port"), index, number);
+        numbers.check(&at.field("port"), index, (number, is_udp));
         let port = Port {
             name: port.name,
             protocol: protocol.unwrap_or_default(),
             target: target.unwrap_or(TargetPort::Number(number)),
         };
-        ports.insert(number, port);
+        let known = if is_udp { &mut udp_ports } else { &mut ports };
+        known.insert(number, port);
     }
-    ports
+    (ports, udp_ports)
 }
 
 /// `None` where it is not written: the same number as the port.

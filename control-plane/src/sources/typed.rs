@@ -43,10 +43,11 @@ pub(super) fn kind(root: &Node, faults: &mut Vec<Fault>) -> Option<Kind> {
             return None;
         }
     };
-    if version != kind.api_version() {
+    let known: Vec<String> = kind.row().api_versions().collect();
+    if !known.iter().any(|known| known == version) {
         let why = format!(
             "{version:?} is not the apiVersion of {kind} ({})",
-            kind.api_version()
+            known.join(", ")
         );
         faults.push(fault("apiVersion", why));
         return None;
@@ -80,6 +81,8 @@ pub(super) fn read<T: DeserializeOwned>(root: &Node, faults: &mut Vec<Fault>) ->
         // Told already by `kind`; the types of gateway-api do not have them as fields.
         fields.remove("apiVersion");
         fields.remove("kind");
+        // Written by the control plane alone: what was shown can be applied again.
+        fields.remove("status");
     }
     let mut told: Vec<FieldPath> = Vec::new();
     let mut left_out: Vec<FieldPath> = Vec::new();

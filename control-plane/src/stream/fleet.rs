@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::mesh::SessionNumber;
+use crate::view::BoundPort;
 
 /// The proxies whose config stream is open.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(crate) struct ProxyRecord {
     /// From when until when its newest certificate is valid.
     pub(crate) certificate: (SystemTime, SystemTime),
     pub(crate) proxy_version: String,
+    /// As a Gateway's proxy reported them last.
+    pub(crate) ports: BTreeMap<u16, BoundPort>,
 }
 
 impl ProxyRecord {
@@ -188,6 +191,7 @@ mod tests {
             refusal: None,
             certificate: (now, now),
             proxy_version: String::new(),
+            ports: BTreeMap::new(),
         }
     }
 

@@ -1,9 +1,11 @@
 //! A whole control plane on free ports, judged through its own gRPC over TLS.
 
+mod gateway;
 mod hostile;
 mod identity;
 mod operator;
 mod restart;
+mod status;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};

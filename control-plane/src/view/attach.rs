@@ -1,13 +1,12 @@
-//! Whether a route may govern a Service, and whether a backend it names may be used: the one judgement that
-//! both destinations and conditions are made from.
+//! Whether a route may govern a Service: the one judgement that both destinations and conditions are made from.
 
 use std::collections::BTreeSet;
 
 use model::service::{AppProtocol, Service};
-use model::{Label, ServicePort};
+use model::{Label, ServiceName};
 
 use super::MeshState;
-use crate::sources::ParentRef;
+use crate::sources::{Kind, Parent, ParentRef};
 
 /// Why something does not hold: a reason as Gateway API spells it, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,22 +15,31 @@ pub(super) struct Objection {
     pub(super) message: String,
 }
 
-/// The ports of a parent that a route from `namespace` governs; never empty.
+/// What a route and its own namespace are, where it is judged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judged<'a> {
+    pub(super) kind: Kind,
+    pub(super) namespace: &'a Label,
+    pub(super) parents: &'a [ParentRef],
+}
+
+impl Judged<'_> {
+    /// Whether one of its parents is this Service.
+    pub(super) fn has_parent(&self, name: &ServiceName) -> bool {
+        self.parents
+            .iter()
+            .any(|parent| matches!(&parent.to, Parent::Service(service) if service == name))
+    }
+}
+
+/// The ports of a Service that a route of this kind governs by this parent reference; never empty. The route may be in
+/// another namespace, and governs only callers of its own then (GEP-1294).
 pub(super) fn attached_ports(
     state: &MeshState,
-    namespace: &Label,
+    kind: Kind,
+    name: &ServiceName,
     parent: &ParentRef,
 ) -> Result<BTreeSet<u16>, Objection> {
-    let name = &parent.service;
-    if name.namespace != *namespace {
-        return Err(Objection {
-            reason: "NotAllowedByParent",
-            message: format!(
-                "Service {name} is in another namespace: a route governs services of its own namespace only \
-                 (consumer routes are not supported yet)"
-            ),
-        });
-    }
     let service = state.service(name).ok_or_else(|| Objection {
         reason: "NoMatchingParent",
         message: format!("Service {name} does not exist"),
@@ -44,41 +52,32 @@ pub(super) fn attached_ports(
             message,
         });
     }
-    let http: BTreeSet<u16> = named
+    if kind == Kind::UdpRoute {
+        return Err(Objection {
+            reason: "UnsupportedProtocol",
+            message: "datagrams between workloads do not pass the mesh; a UDPRoute belongs to a Gateway"
+                .to_owned(),
+        });
+    }
+    let is_stream = matches!(kind, Kind::TlsRoute | Kind::TcpRoute);
+    let governed: BTreeSet<u16> = named
         .into_iter()
-        .filter(|(_, protocol)| *protocol != AppProtocol::Tcp)
+        .filter(|(_, protocol)| match protocol {
+            AppProtocol::Detect => true,
+            AppProtocol::Tcp => is_stream,
+            AppProtocol::Http | AppProtocol::Http2 => !is_stream,
+        })
         .map(|(port, _)| port)
         .collect();
-    if http.is_empty() {
-        let message = format!("every port of Service {name} that the route names is opaque TCP");
+    if governed.is_empty() {
+        let what = if is_stream { "HTTP" } else { "opaque TCP" };
+        let message = format!("every port of Service {name} that the route names is {what}");
         return Err(Objection {
             reason: "UnsupportedProtocol",
             message,
         });
     }
-    Ok(http)
-}
-
-/// Whether a route from `namespace` may send to this backend.
-pub(super) fn resolve(state: &MeshState, namespace: &Label, target: &ServicePort) -> Result<(), Objection> {
-    let name = &target.service;
-    if name.namespace != *namespace {
-        return Err(Objection {
-            reason: "RefNotPermitted",
-            message: format!("{target} is in another namespace, and ReferenceGrant is not supported yet"),
-        });
-    }
-    let not_found = |message| Objection {
-        reason: "BackendNotFound",
-        message,
-    };
-    let service = state
-        .service(name)
-        .ok_or_else(|| not_found(format!("Service {name} does not exist")))?;
-    if !service.ports.contains_key(&target.port) {
-        return Err(not_found(format!("Service {name} has no port {}", target.port)));
-    }
-    Ok(())
+    Ok(governed)
 }
 
 fn named_ports(service: &Service, parent: &ParentRef) -> Vec<(u16, AppProtocol)> {
@@ -89,7 +88,7 @@ fn named_ports(service: &Service, parent: &ParentRef) -> Vec<(u16, AppProtocol)>
     ports.map(|(number, port)| (*number, port.protocol)).collect()
 }
 
-fn asked_for(parent: &ParentRef) -> String {
+pub(super) fn asked_for(parent: &ParentRef) -> String {
     match (&parent.section, parent.port) {
         (Some(section), Some(port)) => format!("{port} named {section:?}"),
         (Some(section), None) => format!("named {section:?}"),

@@ -1,39 +1,36 @@
 //! What callers of a Service are told: its ports, and on each the rules of the routes that govern it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::filter::{ExternalAuth, Filter};
-use model::route::{Backend, Rule};
+use model::gateway::StreamRule;
+use model::route::Rule;
 use model::service::{Destination, DestinationPort};
-use model::{Label, ServiceName};
+use model::{Hostname, Label, ServiceName};
 
 use super::MeshState;
-use super::attach::{attached_ports, resolve};
-use crate::sources::{BackendRef, Kind, Object, ObjectKey, RouteObject};
+use super::attach::{Judged, attached_ports};
+use super::backend::{Traffic, rules, stream_rules};
+use crate::sources::{Kind, Object, Parent};
 
-/// The Service as its callers see it; `None` where it does not exist.
+/// The Service as callers of its own namespace see it, and all callers that have no consumer routes for it; `None` where
+/// it does not exist.
 ///
-/// Rules of GRPCRoutes stand before those of HTTPRoutes, older routes before younger, then by name.
+/// Rules of GRPCRoutes stand before those of HTTPRoutes, those of TLSRoutes before those of TCPRoutes; older routes
+/// before younger, then by name.
 pub fn destination(state: &MeshState, name: &ServiceName) -> Option<Destination> {
     let service = state.service(name)?;
-    let mut ports: BTreeMap<u16, DestinationPort> = service
-        .ports
-        .iter()
-        .map(|(number, port)| {
-            (
-                *number,
-                DestinationPort {
-                    protocol: port.protocol,
-                    rules: Vec::new(),
-                    streams: Vec::new(),
-                },
-            )
-        })
-        .collect();
-    for kind in [Kind::GrpcRoute, Kind::HttpRoute] {
-        // A route of another namespace cannot be attached, so only the Service's own is looked through.
-        for route in state.routes_in(kind, &name.namespace) {
-            attach(state, name, route, &mut ports);
+    let mut ports: BTreeMap<u16, DestinationPort> = BTreeMap::new();
+    for (number, port) in &service.ports {
+        let known = DestinationPort {
+            protocol: port.protocol,
+            ..DestinationPort::default()
+        };
+        ports.insert(*number, known);
+    }
+    let governed = governed(state, name, &name.namespace);
+    for (number, Governed { rules, streams }) in governed {
+        if let Some(port) = ports.get_mut(&number) {
+            (port.rules, port.streams) = (rules, streams);
         }
     }
     Some(Destination {
@@ -42,85 +39,106 @@ pub fn destination(state: &MeshState, name: &ServiceName) -> Option<Destination>
     })
 }
 
-/// Why a backend of a route's rule does not resolve, in the words of the route's condition; `None` where it does, or
-/// where there is none at these places.
-pub fn unresolved(state: &MeshState, route: &ObjectKey, rule: usize, backend: usize) -> Option<String> {
-    let Object::Route(object) = &state.objects.get(route)?.object else {
-        return None;
-    };
-    let backend = object.rules.get(rule)?.backends.get(backend)?;
-    let objection = resolve(state, &route.namespace, &backend.target).err()?;
-    Some(objection.message)
-}
-
-/// Adds the route's rules to each port that it governs: once, even where several `parentRefs` name that port.
-fn attach(
-    state: &MeshState,
-    name: &ServiceName,
-    route: &RouteObject,
-    ports: &mut BTreeMap<u16, DestinationPort>,
-) {
-    let namespace = &route.key.namespace;
-    let parents = route.parents.iter().filter(|parent| parent.service == *name);
-    let governed: std::collections::BTreeSet<u16> = parents
-        .filter_map(|parent| attached_ports(state, namespace, parent).ok())
-        .flatten()
-        .collect();
-    if governed.is_empty() {
-        return;
+/// The Service as callers of a namespace see it: on a port for which there are consumer routes in their own namespace,
+/// these take the place of the Service's own (GEP-1294).
+pub fn destination_for(state: &MeshState, name: &ServiceName, caller: &Label) -> Option<Destination> {
+    let mut destination = destination(state, name)?;
+    if *caller == name.namespace {
+        return Some(destination);
     }
-    let rules = rules(state, route);
-    for number in governed {
-        if let Some(port) = ports.get_mut(&number) {
-            port.rules.extend(rules.iter().cloned());
+    for (number, Governed { rules, streams }) in governed(state, name, caller) {
+        let Some(port) = destination.ports.get_mut(&number) else {
+            continue;
+        };
+        if !rules.is_empty() {
+            port.rules = rules;
+        }
+        if !streams.is_empty() {
+            port.streams = streams;
         }
     }
+    Some(destination)
 }
 
-fn rules(state: &MeshState, route: &RouteObject) -> Vec<Rule> {
-    let numbered = route.rules.iter().enumerate();
-    numbered
-        .map(|(index, rule)| Rule {
-            name: format!("{}#{index}", route.key).into(),
-            matches: rule.matches.clone(),
-            filters: filters(state, &route.key.namespace, &rule.filters),
-            backends: rule
-                .backends
-                .iter()
-                .map(|b| backend(state, &route.key.namespace, b))
-                .collect(),
-            timeouts: rule.timeouts,
-            retry: rule.retry.clone(),
-            session: rule.session.clone(),
-        })
-        .collect()
-}
-
-/// A backend that may not be used keeps its share, so that its requests fail rather than move elsewhere.
-fn backend(state: &MeshState, namespace: &Label, reference: &BackendRef) -> Backend {
-    let resolved = resolve(state, namespace, &reference.target).is_ok();
-    Backend {
-        target: resolved.then(|| reference.target.clone()),
-        reference: reference.target.to_string().into(),
-        weight: reference.weight,
-        filters: filters(state, namespace, &reference.filters),
-    }
-}
-
-/// Filters as they can be followed. A mirror that may not be used is left out; whoever is asked and may not be used never
-/// says yes.
-fn filters(state: &MeshState, namespace: &Label, written: &[Filter]) -> Vec<Filter> {
-    let resolves = |filter: &Filter| {
-        let target = filter.target();
-        target.is_none_or(|target| resolve(state, namespace, target).is_ok())
-    };
-    let followed = written.iter().filter_map(|filter| match filter {
-        filter if resolves(filter) => Some(filter.clone()),
-        Filter::Auth(auth) => Some(Filter::Auth(ExternalAuth {
-            target: None,
-            ..auth.clone()
-        })),
+/// The Services for which callers of a namespace other than the Service's own have routes: (Service, namespace).
+pub fn consumers(state: &MeshState) -> BTreeSet<(ServiceName, Label)> {
+    let kinds = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute];
+    let routes = kinds.into_iter().flat_map(|kind| state.all_of(kind));
+    let parents = routes.filter_map(|stored| match &stored.object {
+        Object::Route(route) => Some((&route.key.namespace, &route.parents)),
+        Object::StreamRoute(route) => Some((&route.key.namespace, &route.parents)),
         _ => None,
     });
-    followed.collect()
+    let mut consumers = BTreeSet::new();
+    for (namespace, parents) in parents {
+        for parent in parents {
+            if let Parent::Service(service) = &parent.to
+                && service.namespace != *namespace
+            {
+                consumers.insert((service.clone(), namespace.clone()));
+            }
+        }
+    }
+    consumers
+}
+
+#[derive(Default)]
+struct Governed {
+    rules: Vec<Rule>,
+    streams: Vec<StreamRule>,
+}
+
+/// What the routes of one namespace say of each port of a Service that they govern.
+fn governed(state: &MeshState, name: &ServiceName, namespace: &Label) -> BTreeMap<u16, Governed> {
+    let mut governed: BTreeMap<u16, Governed> = BTreeMap::new();
+    for kind in [Kind::GrpcRoute, Kind::HttpRoute] {
+        for route in state.routes_in(kind, namespace) {
+            let ports = ports(state, name, route.judged());
+            if ports.is_empty() {
+                continue;
+            }
+            let rules = rules(state, route, Traffic::Mesh);
+            for port in ports {
+                governed
+                    .entry(port)
+                    .or_default()
+                    .rules
+                    .extend(rules.iter().cloned());
+            }
+        }
+    }
+    for kind in [Kind::TlsRoute, Kind::TcpRoute] {
+        for route in state.stream_routes_in(kind, namespace) {
+            let ports = ports(state, name, route.judged());
+            if ports.is_empty() {
+                continue;
+            }
+            let any = [Hostname::Any];
+            let hostnames = match route.hostnames.as_slice() {
+                [] => &any,
+                given => given,
+            };
+            let rules = stream_rules(state, route, Traffic::Mesh, hostnames);
+            for port in ports {
+                governed
+                    .entry(port)
+                    .or_default()
+                    .streams
+                    .extend(rules.iter().cloned());
+            }
+        }
+    }
+    governed
+}
+
+/// The ports that a route governs: each once, even where several `parentRefs` name it.
+fn ports(state: &MeshState, name: &ServiceName, route: Judged<'_>) -> BTreeSet<u16> {
+    let parents = route
+        .parents
+        .iter()
+        .filter(|parent| matches!(&parent.to, Parent::Service(service) if service == name));
+    parents
+        .filter_map(|parent| attached_ports(state, route.kind, name, parent).ok())
+        .flatten()
+        .collect()
 }

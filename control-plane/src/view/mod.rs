@@ -1,9 +1,16 @@
 //! Compiles the mesh's state into what one sidecar must know. Pure: the same state gives the same resources.
 
 mod attach;
-mod condition;
+mod attachments;
+mod backend;
+mod backend_tls;
 mod destination;
+mod gateway;
+mod grant;
+mod listeners;
+mod lookup;
 mod outside;
+mod status;
 mod workload;
 
 #[cfg(test)]
@@ -12,14 +19,15 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::route::Rule;
-use model::service::Service;
 use model::workload::Workload;
-use model::{Generation, Label, Resource, ResourceName, ServiceName, WorkloadId};
+use model::{Destination, Generation, Resource, ResourceName, ServiceName, WorkloadId};
 
-use crate::sources::{EndpointSlice, Kind, Object, ObjectKey, RouteObject};
+use crate::sources::{Object, ObjectKey};
 
-pub use condition::{Condition, conditions};
-pub use destination::{destination, unresolved};
+pub use backend::{Traffic, unresolved};
+pub use destination::{consumers, destination, destination_for};
+pub use gateway::{backends_of, gateway};
+pub use status::{BoundPort, Condition, Judge, Observed, ProxyReport, Reports, Warning, conditions};
 pub use workload::{endpoints, inbound, served_by};
 
 /// Everything that a view is compiled from.
@@ -39,74 +47,8 @@ pub struct StoredObject {
     pub created: u64,
 }
 
-impl MeshState {
-    /// The Service of this name.
-    pub fn service(&self, name: &ServiceName) -> Option<&Service> {
-        let key = ObjectKey {
-            kind: Kind::Service,
-            namespace: name.namespace.clone(),
-            name: name.name.clone(),
-        };
-        match self.objects.get(&key).map(|stored| &stored.object) {
-            Some(Object::Service(service)) => Some(service),
-            _ => None,
-        }
-    }
-
-    /// All Services of a namespace, by name.
-    fn services_in<'a>(&'a self, namespace: &'a Label) -> impl Iterator<Item = &'a Service> {
-        self.objects_in(Kind::Service, namespace)
-            .filter_map(|stored| match &stored.object {
-                Object::Service(service) => Some(service),
-                Object::EndpointSlice(_) | Object::Route(_) => None,
-            })
-    }
-
-    /// All EndpointSlices of a namespace, by name.
-    fn slices_in<'a>(&'a self, namespace: &'a Label) -> impl Iterator<Item = &'a EndpointSlice> {
-        self.objects_in(Kind::EndpointSlice, namespace)
-            .filter_map(|stored| match &stored.object {
-                Object::EndpointSlice(slice) => Some(slice),
-                Object::Service(_) | Object::Route(_) => None,
-            })
-    }
-
-    /// All routes of one kind in a namespace, oldest first, then by name.
-    fn routes_in<'a>(&'a self, kind: Kind, namespace: &'a Label) -> Vec<&'a RouteObject> {
-        let mut aged: Vec<(u64, &RouteObject)> = self
-            .objects_in(kind, namespace)
-            .filter_map(|stored| match &stored.object {
-                Object::Route(route) => Some((stored.created, route)),
-                Object::Service(_) | Object::EndpointSlice(_) => None,
-            })
-            .collect();
-        aged.sort_by(|(one, a), (other, b)| one.cmp(other).then_with(|| a.key.cmp(&b.key)));
-        aged.into_iter().map(|(_, route)| route).collect()
-    }
-
-    /// Keys sort by kind, then namespace, so that one namespace's objects of a kind stand together.
-    fn objects_in<'a>(&'a self, kind: Kind, namespace: &'a Label) -> impl Iterator<Item = &'a StoredObject> {
-        let mut first = None;
-        if let Ok(lowest) = LOWEST_LABEL.parse() {
-            first = Some(ObjectKey {
-                kind,
-                namespace: namespace.clone(),
-                name: lowest,
-            });
-        }
-        first
-            .into_iter()
-            .flat_map(|first| self.objects.range(first..))
-            .take_while(move |(key, _)| key.kind == kind && key.namespace == *namespace)
-            .map(|(_, stored)| stored)
-    }
-}
-
-/// No label sorts before this one: `-` would, but cannot stand first.
-const LOWEST_LABEL: &str = "0";
-
-/// What a workload must be told: what it serves itself, each destination it asked for, and the endpoints of
-/// those and of everything that their rules may send to. `None` is the answer that there is no such service.
+/// What a workload must be told: what it serves itself, the Gateway whose proxy it is, each destination it asked for,
+/// and the endpoints of every Service that its traffic may end at. `None` is the answer that there is no such thing.
 pub fn resources_for(
     state: &MeshState,
     workload: &WorkloadId,
@@ -118,13 +60,18 @@ pub fn resources_for(
         Some(Resource::Inbound(inbound(state, workload))),
     );
     let mut reachable = BTreeSet::new();
+    let known = state.workloads.get(workload);
+    if let Some(name) = known.and_then(served_gateway) {
+        let gateway = gateway(state, &name);
+        reachable.extend(gateway.iter().flat_map(backends_of));
+        resources.insert(ResourceName::Gateway(name), gateway.map(Resource::Gateway));
+    }
     for service in subscriptions {
-        let destination = destination(state, service);
-        if let Some(destination) = &destination {
-            reachable.insert(service.clone());
-            let rules = destination.ports.values().flat_map(|port| &port.rules);
-            reachable.extend(rules.flat_map(Rule::targets).map(|target| target.service.clone()));
-        }
+        let destination = match known {
+            Some(known) => destination_for(state, service, &known.identity.namespace),
+            None => destination(state, service),
+        };
+        reachable.extend(destination.iter().flat_map(reached_from));
         resources.insert(
             ResourceName::Destination(service.clone()),
             destination.map(Resource::Destination),
@@ -135,4 +82,24 @@ pub fn resources_for(
         resources.insert(ResourceName::Endpoints(service), Some(Resource::Endpoints(set)));
     }
     resources
+}
+
+/// The Gateway whose proxy a workload is.
+pub fn served_gateway(workload: &Workload) -> Option<ServiceName> {
+    Some(ServiceName {
+        namespace: workload.identity.namespace.clone(),
+        name: workload.gateway.clone()?,
+    })
+}
+
+/// The Services that calls to a destination may end at, itself included.
+pub fn reached_from(destination: &Destination) -> BTreeSet<ServiceName> {
+    let mut reached = BTreeSet::from([destination.service.clone()]);
+    for port in destination.ports.values() {
+        let of_streams = port.streams.iter().flat_map(|rule| &rule.backends);
+        let of_streams = of_streams.filter_map(|backend| backend.target.as_ref());
+        let targets = port.rules.iter().flat_map(Rule::targets).chain(of_streams);
+        reached.extend(targets.map(|target| target.service.clone()));
+    }
+    reached
 }

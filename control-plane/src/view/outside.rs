@@ -1,6 +1,6 @@
 //! Which addresses outside the mesh serve a Service, and whether a slice of them is of use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use model::endpoint::OutsidePort;
@@ -8,20 +8,42 @@ use model::service::{AppProtocol, Port, Service};
 
 use super::MeshState;
 use super::attach::Objection;
+use super::backend_tls::{backend_tls, policy_for};
 use crate::sources::{EndpointSlice, SlicePort};
 
 /// For each port of a Service without a selector, the ready addresses of all its slices: at the number of the
-/// slice's port of the same name, since `targetPort` is about workloads.
+/// slice's port of the same name, since `targetPort` is about workloads. A number that is a TCP port and a UDP port has
+/// the addresses of both.
 pub(super) fn outside_ports(state: &MeshState, service: &Service) -> BTreeMap<u16, OutsidePort> {
-    let of_port = |port: &Port| OutsidePort {
-        protocol: port.protocol,
-        addresses: slices_of(state, service)
+    let addresses = |port: &Port| -> BTreeSet<SocketAddr> {
+        slices_of(state, service)
             .flat_map(|slice| addresses(slice, port.name.as_deref()))
-            .collect(),
-        tls: None,
+            .collect()
     };
-    let ports = service.ports.iter();
-    ports.map(|(number, port)| (*number, of_port(port))).collect()
+    let mut outside: BTreeMap<u16, OutsidePort> = BTreeMap::new();
+    for (number, port) in &service.ports {
+        let policy = policy_for(state, service, port);
+        let tls = policy.map(|policy| backend_tls(state, policy));
+        let of_port = OutsidePort {
+            protocol: match (port.protocol, policy) {
+                // `https` and `tls` say what is within the TLS that the policy makes.
+                (AppProtocol::Tcp, Some(_)) => AppProtocol::Detect,
+                (protocol, _) => protocol,
+            },
+            addresses: match tls {
+                // Nothing goes out in plain that a policy secures.
+                Some(Err(_)) => BTreeSet::new(),
+                _ => addresses(port),
+            },
+            tls: tls.and_then(Result::ok),
+        };
+        outside.insert(*number, of_port);
+    }
+    for (number, port) in &service.udp_ports {
+        let known = outside.entry(*number).or_default();
+        known.addresses.extend(addresses(port));
+    }
+    outside
 }
 
 /// Whether a slice's Service takes its endpoints from slices at all.
@@ -50,7 +72,8 @@ pub(super) fn matched(state: &MeshState, slice: &EndpointSlice, port: &SlicePort
     let Some(service) = state.service(name) else {
         return Ok(());
     };
-    let of_service = service.ports.values().find(|known| known.name == port.name);
+    let mut ports = service.ports.values().chain(service.udp_ports.values());
+    let of_service = ports.find(|known| known.name == port.name);
     let said = match &port.name {
         Some(port) => format!("port {port:?}"),
         None => "port without a name".to_owned(),

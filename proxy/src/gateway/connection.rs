@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::plan::{Ending, Socket};
+use super::plan::{Ending, Plan, Socket};
 use super::streams;
 use crate::connection::speak_http;
 use crate::downstream::{Downstream, Front};
@@ -26,18 +26,47 @@ use crate::worker::Worker;
 /// A fatal `unrecognized_name` as a TLS record (RFC 6066 section 3): what a client is told whose name no listener has.
 const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x70];
 
-/// Serves a connection to its end.
+/// Serves a connection to its end. What needs much room for a moment is boxed: most connections wait most of the time.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: SocketAddr, port: u16) {
     let plan = worker.plan();
     match plan.transport(Socket::tcp(port)) {
         Some(Transport::Http) => {
-            let front = Front {
-                is_tls: false,
-                port: Some(port),
-            };
-            speak_http(downstream(worker, client, front, None), Leg::Plain(stream)).await;
+            drop(plan);
+            let downstream = downstream(worker, client, port, None);
+            speak_http(downstream, Leg::Plain(stream)).await;
         }
-        Some(Transport::Tls) => Box::pin(tls(worker, stream, client, port)).await,
+        Some(Transport::Tls) => {
+            drop(plan);
+            match Box::pin(admit(&worker, stream, client, port)).await {
+                Some(Admitted::Http { sni, leg }) => {
+                    let is_http2 = leg.alpn() == Some(ALPN_HTTP2);
+                    let downstream = Rc::new(downstream(worker, client, port, Some(sni)));
+                    if is_http2 {
+                        Box::pin(http2::server::serve(downstream, leg, BytesMut::new())).await;
+                    } else {
+                        http1::server::serve(downstream, leg, BytesMut::new()).await;
+                    }
+                }
+                Some(Admitted::Bytes {
+                    plan,
+                    listener,
+                    sni,
+                    leg,
+                    first,
+                }) => {
+                    Box::pin(streams::carry(
+                        &worker,
+                        plan,
+                        Some(listener),
+                        Some(&sni),
+                        leg,
+                        first,
+                    ))
+                    .await;
+                }
+                None => {}
+            }
+        }
         Some(Transport::Tcp) => {
             let (listener, leg) = (plan.only(Socket::tcp(port)), Leg::Plain(stream));
             Box::pin(streams::carry(
@@ -55,55 +84,74 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: SocketA
     }
 }
 
-async fn tls(worker: Rc<Worker>, mut stream: TcpStream, client: SocketAddr, port: u16) {
+/// A TLS client that was let in by the name in its handshake.
+enum Admitted {
+    /// Its TLS has ended here.
+    Http { sni: Box<str>, leg: Leg },
+    /// Its TLS has ended here, or goes on to a backend with what was read of it.
+    Bytes {
+        plan: Arc<Plan>,
+        listener: usize,
+        sni: Box<str>,
+        leg: Leg,
+        first: BytesMut,
+    },
+}
+
+async fn admit(worker: &Worker, mut stream: TcpStream, client: SocketAddr, port: u16) -> Option<Admitted> {
     let mut first = BytesMut::new();
     let patience = worker.limits.handshake_timeout;
     let said = tokio::time::timeout(patience, hello::server_name(&mut stream, &mut first)).await;
     let sni = match said {
         Ok(Ok(sni)) => sni,
-        Ok(Err(error)) => return tracing::debug!(%client, %error, "closed: no TLS handshake"),
-        Err(_) => return tracing::debug!(%client, "closed: no TLS handshake in time"),
+        Ok(Err(error)) => {
+            tracing::debug!(%client, %error, "closed: no TLS handshake");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(%client, "closed: no TLS handshake in time");
+            return None;
+        }
     };
     let plan = worker.plan();
-    let Some(place) = plan.by_sni(port, &sni) else {
+    let Some(listener) = plan.by_sni(port, &sni) else {
         tracing::debug!(%client, port, %sni, "closed: no listener has this name");
         if plan.ends_all_tls(port) {
             // A client that has gone misses the alert.
             let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
         }
-        return;
+        return None;
     };
-    match plan.ending(place) {
-        Ending::Passthrough => {
-            let leg = Leg::Plain(stream);
-            streams::carry(&worker, plan, Some(place), Some(&sni), leg, first).await;
+    match plan.ending(listener) {
+        Ending::Http(config) => {
+            let leg = handshake(worker, client, config, stream, first).await?;
+            Some(Admitted::Http { sni, leg })
         }
         Ending::Bytes(config) => {
-            if let Some(leg) = handshake(&worker, client, config, stream, first).await {
-                streams::carry(&worker, plan, Some(place), Some(&sni), leg, BytesMut::new()).await;
-            }
+            let leg = handshake(worker, client, config, stream, first).await?;
+            let first = BytesMut::new();
+            Some(Admitted::Bytes {
+                plan,
+                listener,
+                sni,
+                leg,
+                first,
+            })
         }
-        Ending::Http(config) => {
-            drop(plan);
-            if let Some(leg) = handshake(&worker, client, config, stream, first).await {
-                https(worker, client, port, sni, leg).await;
-            }
+        Ending::Passthrough => {
+            let leg = Leg::Plain(stream);
+            Some(Admitted::Bytes {
+                plan,
+                listener,
+                sni,
+                leg,
+                first,
+            })
         }
-        Ending::Nowhere => tracing::debug!(%client, port, %sni, "closed: TLS cannot end here"),
-    }
-}
-
-async fn https(worker: Rc<Worker>, client: SocketAddr, port: u16, sni: Box<str>, leg: Leg) {
-    let front = Front {
-        is_tls: true,
-        port: Some(port),
-    };
-    let is_http2 = leg.alpn() == Some(ALPN_HTTP2);
-    let downstream = Rc::new(downstream(worker, client, front, Some(sni)));
-    if is_http2 {
-        http2::server::serve(downstream, leg, BytesMut::new()).await;
-    } else {
-        http1::server::serve(downstream, leg, BytesMut::new()).await;
+        Ending::Nowhere => {
+            tracing::debug!(%client, port, %sni, "closed: TLS cannot end here");
+            None
+        }
     }
 }
 
@@ -129,11 +177,14 @@ async fn handshake(
     }
 }
 
-fn downstream(worker: Rc<Worker>, client: SocketAddr, front: Front, sni: Option<Box<str>>) -> Downstream {
+fn downstream(worker: Rc<Worker>, client: SocketAddr, port: u16, sni: Option<Box<str>>) -> Downstream {
     Downstream {
         worker,
         client,
-        front,
+        front: Front {
+            is_tls: sni.is_some(),
+            port: Some(port),
+        },
         sni,
         direction: Direction::Outbound,
         peer: None,

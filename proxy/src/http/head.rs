@@ -145,6 +145,16 @@ pub(crate) fn rewrite(parts: &mut Parts, rewrite: &Rewrite) -> Result<(), Reason
     Ok(())
 }
 
+/// Says in a head for the next leg that its connection is TLS, where that is said: in `:scheme`.
+pub(crate) fn sent_by_tls(parts: &mut Parts) -> Result<(), Reason> {
+    if parts.uri.scheme().is_some() {
+        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        uri.scheme = Some(Scheme::HTTPS);
+        parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadTarget)?;
+    }
+    Ok(())
+}
+
 /// Says in a head for the next leg who called at the gateway.
 pub(crate) fn tell_of_client(parts: &mut Parts, downstream: &Downstream) {
     let host = match parts.uri.authority() {

@@ -125,7 +125,8 @@ async fn steps(
     let rule = rule.map(|(_, rule)| rule);
 
     // 3. What is sent: without what was meant for this hop only, and as the filters want it.
-    let spoken = match lane.outside() {
+    let outside = lane.outside();
+    let spoken = match outside {
         Some(outside) => Spoken::to_app(outside.protocol, head.upgrade, record.is_grpc()),
         None if head.upgrade => Spoken::Http1,
         None => match lane
@@ -137,6 +138,9 @@ async fn steps(
         },
     };
     let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
+    if outside.is_some_and(|outside| outside.tls.is_some()) {
+        head::sent_by_tls(&mut upstream)?;
+    }
     if downstream.front.port.is_some() {
         head::tell_of_client(&mut upstream, downstream);
     }

@@ -109,8 +109,8 @@ fn what_is_wrong_in_a_slice_is_found_at_its_place() {
              (1-63 of a-z, 0-9 and '-', not at either end)",
         ),
         (
-            one().replace("protocol: TCP", "protocol: UDP"),
-            "11:15: ports[0].protocol: \"UDP\" is not supported (supported: TCP)",
+            one().replace("protocol: TCP", "protocol: SCTP"),
+            "11:15: ports[0].protocol: \"SCTP\" is not supported (supported: TCP, UDP)",
         ),
         (
             one().replace("port: 5432", "port: 70000"),

@@ -49,7 +49,10 @@ fn an_http_route_is_read_whole() {
     );
     let route = only_route(&text);
     assert_eq!(route.key.to_string(), "HTTPRoute/default/checkout");
-    assert_eq!(route.parents[0].service.to_string(), "default/checkout");
+    assert_eq!(
+        route.parents[0].to,
+        Parent::Service("default/checkout".parse().unwrap())
+    );
     let rule = &route.rules[0];
     let request = &rule.matches[0];
     assert_eq!(request.path, PathMatch::Prefix("/pay".into()));

@@ -32,10 +32,6 @@ fn what_is_wrong_in_a_rule_is_found_at_its_place() {
              (1-63 of a-z, 0-9 and '-', not at either end)",
         ),
         (
-            "      backendRefs: [{kind: Bucket, name: a, port: 80}]\n",
-            "12:28: spec.rules[0].backendRefs[0].kind: \"Bucket\" is not supported yet (supported: Service)",
-        ),
-        (
             "      backendRefs: {name: a}\n",
             "12:7: spec.rules[0].backendRefs: invalid type: map, expected a sequence",
         ),
@@ -135,8 +131,8 @@ fn what_is_wrong_in_a_service_is_found_at_its_place() {
              (1-15 of a-z, 0-9 and '-', one letter at least) nor a number",
         ),
         (
-            "  ports: [{port: 80, protocol: UDP}]\n",
-            "6:32: spec.ports[0].protocol: \"UDP\" is not supported (supported: TCP)",
+            "  ports: [{port: 80, protocol: SCTP}]\n",
+            "6:32: spec.ports[0].protocol: \"SCTP\" is not supported (supported: TCP, UDP)",
         ),
         (
             "  ports: [{port: 80, appProtocol: gopher}]\n",
@@ -183,7 +179,9 @@ fn what_is_wrong_with_a_document_is_found_at_its_place() {
         (
             "apiVersion: v1\nkind: Pod\n".to_owned(),
             vec![
-                "2:7: kind: kind \"Pod\" is not supported (supported: HTTPRoute, GRPCRoute, Service, EndpointSlice)"
+                "2:7: kind: kind \"Pod\" is not supported (supported: GatewayClass, Gateway, ListenerSet, HTTPRoute, \
+                 GRPCRoute, TLSRoute, TCPRoute, UDPRoute, BackendTLSPolicy, ReferenceGrant, Service, EndpointSlice, \
+                 Secret, ConfigMap, Namespace)"
                     .to_owned(),
             ],
         ),
@@ -202,10 +200,17 @@ fn what_is_wrong_with_a_document_is_found_at_its_place() {
             vec!["5:53: spec.parentRefs[1]: is the same as item 0".to_owned()],
         ),
         (
-            format!("{route}[{{name: edge}}]\n"),
+            format!("{route}[{{kind: Mesh, name: edge}}]\n"),
             vec![
-                "5:16: spec.parentRefs[0]: kind is missing, which means Gateway and is not supported yet \
-                 (supported: Service)"
+                "5:23: spec.parentRefs[0].kind: Mesh of group \"gateway.networking.k8s.io\" is not supported \
+                 (supported: Gateway, ListenerSet, Service)"
+                    .to_owned(),
+            ],
+        ),
+        (
+            format!("{route}[{{name: edge, port: 80}}, {{name: edge, sectionName: web}}]\n"),
+            vec![
+                "5:40: spec.parentRefs[1]: sectionName and port are given in all references to one parent, or in none"
                     .to_owned(),
             ],
         ),

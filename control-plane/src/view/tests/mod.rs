@@ -9,6 +9,13 @@ use model::{AppProtocol, Destination, Endpoints, Labels, Resource, ResourceName,
 use super::*;
 use crate::sources::parse_documents;
 
+mod attachments;
+mod backend_tls;
+mod consumers;
+mod filters;
+mod gateway;
+mod warnings;
+
 /// The state after applying each text in turn, each at a generation of its own from 1.
 fn mesh(texts: &[&str]) -> MeshState {
     let mut state = MeshState::default();
@@ -137,7 +144,6 @@ fn a_route_governs_the_ports_it_names() {
         ("name: cart, sectionName: web, port: 81", vec![]),
         ("name: cart, port: 82", vec![]),
         ("name: cart, port: 9", vec![]),
-        ("name: cart, namespace: other", vec![]),
     ];
     for (parent, expected) in table {
         let state = mesh(&[
@@ -189,7 +195,7 @@ fn a_backend_that_does_not_resolve_keeps_its_share_without_a_target() {
         [
             "Accepted true Accepted: ",
             "ResolvedRefs false BackendNotFound: Service shop/gone does not exist; Service shop/cart has no port 81; \
-         other/cart:80 is in another namespace, and ReferenceGrant is not supported yet",
+         other/cart:80 is in another namespace, and no ReferenceGrant there is for HTTPRoutes of namespace shop",
         ]
     );
 }
@@ -209,8 +215,7 @@ fn a_route_that_cannot_be_attached_says_why() {
         ),
         (
             "name: cart, namespace: other",
-            "NotAllowedByParent: Service other/cart is in another namespace: a route governs services of its own \
-             namespace only (consumer routes are not supported yet)",
+            "NoMatchingParent: Service other/cart does not exist",
         ),
     ];
     for (parent, expected) in table {
