@@ -125,6 +125,8 @@ reasons! {
     StreamRefused = 503, 14, "connection_terminated", "stream_refused";
     /// The connection broke before the response's head.
     ConnectionReset = 502, 14, "connection_terminated", "connection_reset";
+    /// Every attempt that the retry policy allows ended by a broken connection.
+    RetriesExhausted = 503, 14, "connection_terminated", "retries_exhausted";
     /// The request's whole time was used up.
     RequestTimeout = 504, 4, "http_response_timeout", "request_timeout";
     /// One attempt's time was used up.

@@ -96,6 +96,9 @@ pub(crate) async fn forward(
             Verdict::Deliver => return result.map_err(Failure::reason),
             Verdict::GiveUp => {
                 worker.give_up(plan.above.map(|(trace, _)| trace));
+                if record.attempts() > 1 && outcome == Outcome::Broken(Reason::ConnectionReset) {
+                    return Err(Reason::RetriesExhausted);
+                }
                 let mut result = result;
                 if let Ok(forwarded) = &mut result {
                     // Between sidecars only: what the application is told is for itself to say.

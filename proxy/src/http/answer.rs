@@ -90,11 +90,13 @@ impl Marks {
 }
 
 /// The answer to a request that was stopped.
-pub(crate) fn stopped(stop: Stop, record: Record) -> Response<ResponseBody> {
-    match stop {
+pub(crate) fn stopped(stop: Stop, record: Record, marks: Marks) -> Response<ResponseBody> {
+    let mut response = match stop {
         Stop::Refused(reason) => refuse(reason, record),
         Stop::Answered(answer) => by_route(*answer, record),
-    }
+    };
+    marks.apply(response.headers_mut());
+    response
 }
 
 fn by_route(answer: RouteAnswer, mut record: Record) -> Response<ResponseBody> {

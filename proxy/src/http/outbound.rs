@@ -35,12 +35,10 @@ pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Res
     let mut record = Record::open(downstream, Direction::Outbound, &parts);
     let body = ReplaySource::new(incoming, downstream.worker.limits.replay_bytes);
     let mut marks = Marks::default();
-    let mut response = match steps(downstream, parts, &body, refused, &mut record, &mut marks).await {
-        Ok(chosen) => respond(chosen, record),
-        Err(stop) => answer::stopped(stop, record),
-    };
-    marks.apply(response.headers_mut());
-    response
+    match steps(downstream, parts, &body, refused, &mut record, &mut marks).await {
+        Ok(chosen) => respond(chosen, record, marks),
+        Err(stop) => answer::stopped(stop, record, marks),
+    }
 }
 
 /// What the steps came to.
@@ -202,7 +200,7 @@ fn choose_backend(
 }
 
 /// Passes the upstream's answer on.
-fn respond(chosen: Chosen, mut record: Record) -> Response<ResponseBody> {
+fn respond(chosen: Chosen, mut record: Record, marks: Marks) -> Response<ResponseBody> {
     let Chosen {
         forwarded,
         lane,
@@ -213,6 +211,7 @@ fn respond(chosen: Chosen, mut record: Record) -> Response<ResponseBody> {
     for modifier in &lane.response {
         filter::apply(modifier, &mut parts.headers);
     }
+    marks.apply(&mut parts.headers);
     parts.version = http::Version::HTTP_11;
     record.responded(parts.status, &parts.headers);
     let at = deadline
