@@ -203,6 +203,7 @@ pub(crate) async fn open(
             set: endpoints,
             policy,
             tried: &tried,
+            session: None,
             key,
             dice: worker.dice(),
             now: Instant::now(),

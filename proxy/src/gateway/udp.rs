@@ -171,6 +171,7 @@ impl Port {
                 .get(&target.port)
                 .filter(|policy| policy.governs_endpoints()),
             tried: &[],
+            session: None,
             key: None,
             dice: worker.dice(),
             now: Instant::now(),
