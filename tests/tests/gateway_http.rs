@@ -8,10 +8,13 @@
 
 use bytes::Bytes;
 use http::{Response, Version};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tests::client::{Http, nothing, request};
 use tests::echo::{self, EchoClient, words};
 use tests::edge::{at, free_port};
+use tests::otlp::Receiver;
 use tests::{App, Load, Mesh, Raw, Sidecar, eventually, within, yaml};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn listener(name: &str, port: u16, hostname: &str) -> String {
     let hostname = match hostname {
@@ -299,4 +302,63 @@ async fn a_gateway_that_stops_finishes_what_it_has() {
     assert!(status.success(), "{status}");
     let call = request("GET", "http://a/").body(nothing()).unwrap();
     assert!(client.try_send(call).await.is_err());
+}
+
+#[tokio::test]
+async fn a_websocket_passes() {
+    let port = free_port().await;
+    let app = App::raw(|mut stream| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if !matches!(stream.read_buf(&mut head).await, Ok(1..)) {
+                return;
+            }
+        }
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        if stream.write_all(answer).await.is_ok() {
+            let (mut read, mut write) = stream.into_split();
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        }
+    })
+    .await;
+    let routes =
+        yaml::outside("chat", 80, "http", &[app.address]) + &route("chat", "edge", "", &[to("/", "chat")]);
+    let _edge = Edge::with(port, &[listener("web", port, "")], &routes).await;
+    let mut raw = Raw::connect(at(port)).await;
+    raw.send("GET / HTTP/1.1\r\nhost: chat\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        .await;
+    let head = raw.read_until(b"\r\n\r\n").await;
+    assert!(
+        head.starts_with(b"HTTP/1.1 101 "),
+        "{}",
+        String::from_utf8_lossy(&head)
+    );
+    raw.send("ping").await;
+    assert_eq!(raw.read_exact(4).await, b"ping");
+}
+
+#[tokio::test]
+async fn a_trace_begins_at_the_edge() {
+    let (app, port) = (App::echo("app").await, free_port().await);
+    let yaml = yaml::outside("app", 80, "http", &[app.address])
+        + &yaml::gateway("edge", &[listener("web", port, "")])
+        + &route("shop", "edge", "", &[to("/", "app")]);
+    let mesh = Mesh::with(&yaml).await;
+    let receiver = Receiver::start().await;
+    let _gateway = mesh.gateway("edge").traces(&receiver).start().await;
+    Http::http1(at(port))
+        .await
+        .get("http://www.example.com/path")
+        .await;
+    let root = receiver
+        .wait("a span without a parent", |spans| {
+            spans.iter().find(|span| span.parent.is_empty()).cloned()
+        })
+        .await;
+    assert_eq!((&*root.service, root.kind), ("edge", SpanKind::Client));
+    assert_eq!(root.attribute("url.full"), "http://www.example.com/path");
+    assert_eq!(root.attribute("server.port"), port.to_string());
+    assert_eq!(root.attribute("weft.route"), "HTTPRoute/default/shop#0");
+    let sent = app.requests().remove(0);
+    assert!(sent.header("traceparent").contains(&root.trace_id));
 }

@@ -1,7 +1,7 @@
 //! The ports of a gateway, judged against a control plane that does what the test says.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use model::endpoint::OutsidePort;
@@ -318,5 +318,26 @@ async fn a_certificate_that_cannot_be_used_is_refused_by_its_field() {
     };
     assert_eq!(refusal.resource, "gateway/shop/checkout");
     assert_eq!(refusal.field, "listeners[0].https.tls.certificates[0].chain");
+    room.proxy.stop().await;
+}
+
+#[tokio::test]
+async fn without_addresses_every_address_is_bound_of_either_family() {
+    let mut room = Room::start().await;
+    let port = free_port().await;
+    let mut everywhere = gateway(vec![listener("it", port, Serves::Http(to_pay()))]);
+    if let Resource::Gateway(gateway) = &mut everywhere {
+        gateway.addresses.clear();
+    }
+    let said = room.configure(vec![everywhere, endpoints(mirror().await)]).await;
+    let [Message::Listeners(report), Message::Ack(_)] = &said[..] else {
+        panic!("{said:?}")
+    };
+    assert!(report.ports[0].failure.is_empty() && !report.ports[0].addresses.is_empty());
+    let mut v4 = connect(port).await.expect("open");
+    assert!(ask(&mut v4, "a").await.contains("x-forwarded-for: 127.0.0.1\r\n"));
+    if let Ok(mut v6) = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await {
+        assert!(ask(&mut v6, "a").await.contains("x-forwarded-for: ::1\r\n"));
+    }
     room.proxy.stop().await;
 }

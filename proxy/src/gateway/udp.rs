@@ -235,6 +235,7 @@ async fn answers(port: Rc<Port>, client: SocketAddr, upstream: Rc<UdpSocket>, la
         }
     }
     port.sessions.borrow_mut().remove(&client);
+    tracing::debug!(%client, port = port.number, "a client of datagrams is forgotten");
 }
 
 /// A socket of its own, which takes answers from nobody else.
