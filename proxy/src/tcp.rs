@@ -81,7 +81,7 @@ where
     let Some(served) = served else {
         return tracing::info!(client = %downstream.client, "closed: that service is not served here");
     };
-    match worker.app(served.app).open_tcp().await {
+    match worker.app(served.app).open_tcp(false).await {
         Ok(app) => tunnel(client, app, worker.limits.idle_timeout).await,
         Err(reason) => tracing::info!(app = %served.app, reason = reason.detail(), "closed: no application"),
     }
@@ -110,18 +110,16 @@ async fn reach<S: AsyncRead + Unpin>(
         .get(&service.service)
         .and_then(Option::as_ref);
     let port = destination.and_then(|destination| destination.ports.get(&service.port));
-    let target = match port {
-        Some(port) if !port.streams.is_empty() => {
-            let sni = if stream::asks_for_sni(&port.streams) {
-                server_name(client, first, worker.limits.detect_timeout).await
-            } else {
-                None
-            };
-            choose(worker, &port.streams, sni.as_deref())?
-        }
-        _ => service,
+    let Some(port) = port.filter(|port| !port.streams.is_empty()) else {
+        return open(worker, &snapshot, service, false).await;
     };
-    open(worker, &snapshot, target).await
+    let sni = if stream::asks_for_sni(&port.streams) {
+        server_name(client, first, worker.limits.detect_timeout).await
+    } else {
+        None
+    };
+    let target = choose(worker, &port.streams, sni.as_deref())?;
+    open(worker, &snapshot, target, sni.is_some()).await
 }
 
 /// Where a connection, or a datagram, goes by these rules.
@@ -165,8 +163,13 @@ async fn server_name<S: AsyncRead + Unpin>(
     Some(name).filter(|name| !name.is_empty())
 }
 
-/// Opens a connection to an endpoint of `service`.
-pub(crate) async fn open(worker: &Worker, snapshot: &Snapshot, service: &ServicePort) -> Result<Leg, Reason> {
+/// Opens a connection to an endpoint of `service`. `is_tls`: what will pass on it is TLS already.
+pub(crate) async fn open(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    service: &ServicePort,
+    is_tls: bool,
+) -> Result<Leg, Reason> {
     let endpoints = snapshot
         .endpoints
         .get(&service.service)
@@ -178,7 +181,7 @@ pub(crate) async fn open(worker: &Worker, snapshot: &Snapshot, service: &Service
         let Some(picked) = cluster.pick(endpoints, &tried, worker.dice(), Instant::now()) else {
             break;
         };
-        match picked.member.upstream.open_tcp().await {
+        match picked.member.upstream.open_tcp(is_tls).await {
             Ok(leg) => {
                 picked.responded(Instant::now());
                 return Ok(leg);

@@ -168,8 +168,8 @@ impl Port {
             .cluster(target)
             .pick(endpoints, &[], worker.dice(), Instant::now())
             .ok_or(Reason::NoEndpoint)?;
-        let Place::Outside { address, .. } = &picked.member.place else {
-            tracing::info!(%target, "no datagrams: its endpoints are workloads, which speak mTLS only");
+        let Place::Outside { address, tls: None } = &picked.member.place else {
+            tracing::debug!(%target, "no datagrams: its endpoints are workloads, or to be called by TLS");
             return Err(Reason::NoEndpoint);
         };
         let upstream = connected(*address).map_err(|error| {
@@ -204,7 +204,8 @@ impl Session {
         let endpoints = plan.snapshot.endpoints.get(&self.target.service);
         let outside = endpoints.and_then(|set| set.endpoints.outside(self.target.port));
         let address = self.picked.member.place.address();
-        is_backend && outside.is_some_and(|outside| outside.addresses.contains(&address))
+        is_backend
+            && outside.is_some_and(|outside| outside.tls.is_none() && outside.addresses.contains(&address))
     }
 }
 
