@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -10,8 +11,11 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use decision::Reason;
 use decision::message::detect::{Detected, detect};
+use decision::traffic::balance;
+use decision::traffic::retry::Outcome;
 use decision::traffic::{split, stream};
 use model::gateway::StreamRule;
+use model::traffic_policy::Algorithm;
 use model::{AppProtocol, ServicePort, Snapshot};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 
@@ -19,6 +23,7 @@ use crate::config::Learned;
 use crate::downstream::Downstream;
 use crate::hello;
 use crate::leg::Leg;
+use crate::upstream::Wanted;
 use crate::worker::Worker;
 
 /// How often another endpoint is tried when a connection cannot be opened.
@@ -57,7 +62,8 @@ pub(crate) async fn outbound<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let worker = &downstream.worker;
-    match reach(worker, service, &mut client, &mut first).await {
+    let source = downstream.client.ip();
+    match reach(worker, service, source, &mut client, &mut first).await {
         Ok(upstream) => carry(client, first, upstream, worker.limits.idle_timeout).await,
         Err(reason) => {
             tracing::info!(%service, reason = reason.detail(), "closed: no connection to an endpoint");
@@ -91,6 +97,7 @@ where
 async fn reach<S: AsyncRead + Unpin>(
     worker: &Worker,
     service: &ServicePort,
+    source: IpAddr,
     client: &mut S,
     first: &mut BytesMut,
 ) -> Result<Leg, Reason> {
@@ -111,7 +118,7 @@ async fn reach<S: AsyncRead + Unpin>(
         .and_then(Option::as_ref);
     let port = destination.and_then(|destination| destination.ports.get(&service.port));
     let Some(port) = port.filter(|port| !port.streams.is_empty()) else {
-        return open(worker, &snapshot, service, false).await;
+        return open(worker, &snapshot, service, source, false).await;
     };
     let sni = if stream::asks_for_sni(&port.streams) {
         server_name(client, first, worker.limits.detect_timeout).await
@@ -119,7 +126,7 @@ async fn reach<S: AsyncRead + Unpin>(
         None
     };
     let target = choose(worker, &port.streams, sni.as_deref())?;
-    open(worker, &snapshot, target, sni.is_some()).await
+    open(worker, &snapshot, target, source, sni.is_some()).await
 }
 
 /// Where a connection, or a datagram, goes by these rules.
@@ -163,25 +170,55 @@ async fn server_name<S: AsyncRead + Unpin>(
     Some(name).filter(|name| !name.is_empty())
 }
 
-/// Opens a connection to an endpoint of `service`. `is_tls`: what will pass on it is TLS already.
+/// Opens a connection to an endpoint of `service`, for a client at `source`. `is_tls`: what will pass on it is TLS already.
 pub(crate) async fn open(
     worker: &Worker,
     snapshot: &Snapshot,
     service: &ServicePort,
+    source: IpAddr,
     is_tls: bool,
 ) -> Result<Leg, Reason> {
     let endpoints = snapshot
         .endpoints
         .get(&service.service)
         .ok_or(Reason::NoEndpoint)?;
-    let cluster = worker.cluster(service);
+    let policy = endpoints
+        .policies
+        .get(&service.port)
+        .filter(|policy| policy.governs_endpoints());
+    let cluster = worker.cluster(&(service.clone(), None));
+    // Of a connection nothing but its source is known.
+    let balance = policy.and_then(|policy| policy.balance.as_ref());
+    let key = match balance.map(|balance| &balance.algorithm) {
+        Some(Algorithm::Maglev(hash) | Algorithm::RingHash(hash)) => {
+            balance::key::of_request(&hash.key, &http::HeaderMap::new(), source)
+        }
+        _ => None,
+    };
     let mut tried = Vec::new();
     let mut last = Reason::NoEndpoint;
     for _ in 0..CONNECT_ATTEMPTS {
-        let Some(picked) = cluster.pick(endpoints, &tried, worker.dice(), Instant::now()) else {
+        let wanted = Wanted {
+            set: endpoints,
+            policy,
+            tried: &tried,
+            key,
+            dice: worker.dice(),
+            now: Instant::now(),
+        };
+        let Some(picked) = cluster.pick(&wanted) else {
             break;
         };
-        match picked.member.upstream.open_tcp(is_tls).await {
+        let opened = picked.member.upstream.open_tcp(is_tls).await;
+        if policy.is_some() {
+            let outcome = match &opened {
+                // Nothing more is known of what passes than that it can.
+                Ok(_) => Outcome::Status(200),
+                Err(reason) => Outcome::NotSent(*reason),
+            };
+            cluster.judged(&picked, &outcome, Instant::now());
+        }
+        match opened {
             Ok(leg) => {
                 picked.responded(Instant::now());
                 return Ok(leg);
