@@ -3,6 +3,7 @@
 mod any_text;
 mod endpoint_slice;
 mod folder;
+mod gateway;
 mod read;
 mod refused;
 
