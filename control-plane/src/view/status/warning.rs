@@ -83,9 +83,8 @@ impl<'s> Judge<'s> {
             match &parent.to {
                 Parent::Service(service) => {
                     let destination = self.destination(service, &route.key.namespace);
-                    let ports = destination
-                        .iter()
-                        .flat_map(|destination| destination.ports.values());
+                    let ports = destination.as_ref().iter();
+                    let ports = ports.flat_map(|destination| destination.ports.values());
                     ports.for_each(|port| look(&port.rules));
                 }
                 Parent::Gateway(name) => gateways.push(name.clone()),
@@ -97,8 +96,8 @@ impl<'s> Judge<'s> {
         }
         gateways.sort();
         gateways.dedup();
-        for gateway in gateways.iter().filter_map(|name| self.gateway(name)) {
-            for listener in &gateway.listeners {
+        for gateway in gateways.iter().map(|name| self.gateway(name)) {
+            for listener in gateway.as_ref().iter().flat_map(|gateway| &gateway.listeners) {
                 if let Serves::Http(routes) | Serves::Https(_, routes) = &listener.serves {
                     for places in routes.hosts.values() {
                         let rules = places.iter().filter_map(|place| routes.rules.get(*place));
