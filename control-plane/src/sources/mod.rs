@@ -170,7 +170,7 @@ fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
         Kind::ReferenceGrant => parsed(root, faults, grant::grant).map(Object::ReferenceGrant),
         Kind::Service => parsed(root, faults, service::service).map(Object::Service),
         Kind::EndpointSlice => parsed(root, faults, endpoint_slice::slice).map(Object::EndpointSlice),
-        Kind::Secret => parsed(root, faults, core_v1::secret).map(Object::Secret),
+        Kind::Secret => parsed(&core_v1::unwrapped(root), faults, core_v1::secret).map(Object::Secret),
         Kind::ConfigMap => parsed(root, faults, core_v1::config_map).map(Object::ConfigMap),
         Kind::Namespace => parsed(root, faults, core_v1::namespace).map(Object::Namespace),
     }

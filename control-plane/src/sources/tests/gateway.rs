@@ -265,6 +265,17 @@ fn a_certificate_and_its_key_belong_together() {
         complaint(&secret(&chain, "nothing")),
         "stringData.tls.key: holds no private key as PEM"
     );
+    let base64 = {
+        use base64::Engine as _;
+        |text: &str| base64::engine::general_purpose::STANDARD.encode(text)
+    };
+    let (front, back) = (base64(&chain), base64(&key));
+    let (first, second) = front.split_at(40);
+    let wrapped = format!(
+        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {{name: s}}\n\
+         data:\n  tls.key: {back}\n  tls.crt: |\n    {first}\n    {second}\n"
+    );
+    assert!(matches!(only(&wrapped), Object::Secret(read) if read.certificate.is_some()));
     let bare = "{apiVersion: v1, kind: Secret, type: kubernetes.io/tls, metadata: {name: s}}";
     assert_eq!(
         complaints(bare),
