@@ -6,6 +6,7 @@ mod folder;
 mod gateway;
 mod read;
 mod refused;
+mod traffic_policy;
 
 use super::*;
 
