@@ -86,7 +86,8 @@ impl<'s> Judge<'s> {
 
     /// The conditions of an object in short. A route has one of each type for all its parents together: true only if
     /// it is true for each of them. An EndpointSlice is accepted where its Service uses slices, and resolved where each
-    /// of its ports is one of the Service's. A BackendTrafficPolicy is accepted where it counts for all its targets. Empty for kinds without status and for objects that do not exist.
+    /// of its ports is one of the Service's. A BackendTrafficPolicy is accepted where it counts for all its targets.
+    /// Empty for kinds without status and for objects that do not exist.
     pub fn conditions(&self, key: &ObjectKey) -> Vec<Condition> {
         match self.object(key) {
             Some(Object::GatewayClass(class)) => gateway::of_class(class),
@@ -110,8 +111,9 @@ impl<'s> Judge<'s> {
             Object::Gateway(gateway) => self.gateway_status(gateway, observed),
             Object::ListenerSet(set) => self.set_status(set, observed),
             route @ (Object::Route(_) | Object::StreamRoute(_)) => self.route_status(route, observed),
-            Object::BackendTlsPolicy(policy) => Some(self.policy_status(policy, observed)),
-            Object::GatewayClass(_) | Object::EndpointSlice(_) | Object::TrafficPolicy(_) => {
+            Object::BackendTlsPolicy(policy) => Some(self.backend_tls_status(policy, observed)),
+            Object::TrafficPolicy(policy) => Some(self.traffic_policy_status(policy, observed)),
+            Object::GatewayClass(_) | Object::EndpointSlice(_) => {
                 let conditions = self.conditions(key);
                 (!conditions.is_empty()).then(|| json!({"conditions": shown(&conditions, observed)}))
             }
