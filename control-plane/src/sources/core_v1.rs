@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use serde_json::Value;
 
 use super::check::{At, key};
-use super::object::{Kind, ObjectKey};
+use super::kind::{Kind, ObjectKey};
 use super::tree::{Content, Node};
 
 /// The type of a Secret with a certificate.

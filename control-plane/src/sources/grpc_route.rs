@@ -12,7 +12,8 @@ use model::route::{PathMatch, RequestMatch};
 use model::{FieldError, Label};
 
 use super::check::{At, key};
-use super::object::{Kind, RouteObject, RouteRule};
+use super::kind::Kind;
+use super::object::{RouteObject, RouteRule};
 use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, backends, filters, header_matches,
     hostnames, parents, same_shapes,

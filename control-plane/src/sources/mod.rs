@@ -15,6 +15,7 @@ mod gateway;
 mod grant;
 mod grpc_route;
 mod http_route;
+mod kind;
 mod listener;
 mod object;
 mod reference;
@@ -49,10 +50,11 @@ pub use gateway::{
     Address, CONTROLLER_NAME, DEFAULT_CLASS, Frontend, GatewayClass, GatewayObject, Validation,
 };
 pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
+pub use kind::{DEFAULT_NAMESPACE, Kind, KindRow, ObjectKey, ObjectName};
 pub use listener::{ListenerObject, ListenerSet, ListenerTls, Protocol};
 pub use object::{
-    BackendRef, BackendTarget, DEFAULT_NAMESPACE, EndpointSlice, Kind, KindRow, Object, ObjectKey,
-    ObjectName, Parent, ParentRef, RouteObject, RouteRule, SliceEndpoint, SlicePort, StreamRoute,
+    BackendRef, BackendTarget, EndpointSlice, Object, Parent, ParentRef, RouteObject, RouteRule,
+    SliceEndpoint, SlicePort, StreamRoute,
 };
 pub use reference::{GATEWAY_GROUP, ObjectRef};
 pub use selector::{From as NamespacesFrom, LabelSelector};

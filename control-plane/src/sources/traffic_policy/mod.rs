@@ -12,7 +12,7 @@ use model::traffic_policy::{ConnectionPolicy, TcpKeepalive};
 use self::spec::{BackendTrafficPolicy, TargetRef};
 use super::check::{At, Distinct, key};
 use super::http_route::duration;
-use super::object::{Kind, ObjectKey, ObjectName};
+use super::kind::{Kind, ObjectKey, ObjectName};
 use super::reference::{GATEWAY_GROUP, core_is_empty};
 
 /// Most targets of one policy (Gateway API's limit for its own).
