@@ -30,6 +30,7 @@ pub enum Kind {
     ConfigMap,
     Namespace,
     BackendTrafficPolicy,
+    FaultInjectionPolicy,
 }
 
 /// What is known of a kind: one row of [`Kind::ROWS`].
@@ -141,6 +142,13 @@ impl Kind {
             "weft.dev",
             &["v1alpha1"],
             &["backendtrafficpolicies", "btp"],
+        ),
+        row(
+            Self::FaultInjectionPolicy,
+            "FaultInjectionPolicy",
+            "weft.dev",
+            &["v1alpha1"],
+            &["faultinjectionpolicies", "fip"],
         ),
     ];
 
@@ -328,7 +336,7 @@ mod tests {
             assert_eq!(row.kind.row().name, row.name);
             assert_eq!(Kind::spoken(row.spoken[0]), Some(row.kind));
         }
-        assert_eq!(Kind::BackendTrafficPolicy as usize + 1, Kind::ROWS.len());
+        assert_eq!(Kind::FaultInjectionPolicy as usize + 1, Kind::ROWS.len());
     }
 
     #[test]

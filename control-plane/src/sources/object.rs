@@ -11,6 +11,7 @@ use model::{Hostname, Label, ServiceName, ServicePort};
 
 use super::backend_tls::BackendTlsPolicy;
 use super::core_v1::{ConfigMap, Namespace, Secret};
+use super::fault::FaultPolicy;
 use super::gateway::{GatewayClass, GatewayObject};
 use super::grant::ReferenceGrant;
 use super::kind::{Kind, ObjectKey, ObjectName};
@@ -33,6 +34,7 @@ pub enum Object {
     ConfigMap(ConfigMap),
     Namespace(Namespace),
     TrafficPolicy(TrafficPolicyObject),
+    FaultPolicy(FaultPolicy),
 }
 
 impl Object {
@@ -55,6 +57,7 @@ impl Object {
             Self::ConfigMap(map) => map.key.clone(),
             Self::Namespace(namespace) => namespace.key.clone(),
             Self::TrafficPolicy(policy) => policy.key.clone(),
+            Self::FaultPolicy(policy) => policy.key.clone(),
         }
     }
 }

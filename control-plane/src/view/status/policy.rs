@@ -9,7 +9,7 @@ use super::route::backends;
 use super::{Condition, Judge, Observed, condition, joined, shown};
 use crate::sources::{
     BackendTarget, BackendTlsPolicy, CONTROLLER_NAME, GatewayObject, Kind, ObjectKey, PolicyTarget,
-    TrafficPolicyObject, Trusts,
+    TrafficTarget, Trusts,
 };
 use crate::view::MeshState;
 use crate::view::attach::Objection;
@@ -99,13 +99,19 @@ impl Judge<'_> {
         self.status_by_ancestor(&conditions(self.state, policy), &targets.collect(), observed)
     }
 
-    pub(super) fn traffic_policy_status(&self, policy: &TrafficPolicyObject, observed: &Observed) -> Value {
-        let targets = policy.targets.iter().map(|target| ObjectKey {
+    /// The status of a policy of our own group.
+    pub(super) fn policy_status(
+        &self,
+        key: &ObjectKey,
+        targets: &[TrafficTarget],
+        observed: &Observed,
+    ) -> Value {
+        let targets = targets.iter().map(|target| ObjectKey {
             kind: target.kind,
-            namespace: policy.key.namespace.clone(),
+            namespace: key.namespace.clone(),
             name: target.name.clone(),
         });
-        self.status_by_ancestor(&self.conditions(&policy.key), &targets.collect(), observed)
+        self.status_by_ancestor(&self.conditions(key), &targets.collect(), observed)
     }
 
     /// The same conditions for each ancestor: they follow from the targets alone.
