@@ -11,7 +11,7 @@ use crate::mesh::{Change, Upsert};
 use crate::sources::{DEFAULT_NAMESPACE, Diagnostic, Kind, ObjectKey};
 use crate::stream::ProxyRecord;
 use crate::tokens::unix_wire;
-use crate::view::{self, MeshState, StoredObject};
+use crate::view::{self, Judge, MeshState, ProxyReport, Reports, StoredObject};
 
 /// What applying would come to; conditions as they would be then.
 pub(super) fn foreseen(state: &MeshState, keys: &[ObjectKey], upserts: Vec<Upsert>) -> v1::ApplyResponse {
@@ -37,35 +37,41 @@ pub(super) fn applied(
     keys: &[ObjectKey],
     changes: &[Change],
 ) -> v1::ApplyResponse {
+    let judge = Judge::of_configuration(state);
     let applied = keys.iter().zip(changes).map(|(key, change)| v1::AppliedObject {
         name: Some(name_to_wire(key)),
         change: change_to_wire(*change).into(),
-        conditions: conditions(state, key),
+        conditions: conditions_to_wire(judge.conditions(key)),
     });
     v1::ApplyResponse {
         generation: generation.0,
         errors: Vec::new(),
         applied: applied.collect(),
+        warnings: Vec::new(),
     }
 }
 
-/// The text with its conditions below, as comments: the door takes no status, and what is shown can be applied.
-pub(super) fn with_status(text: &str, conditions: &[v1::Condition]) -> String {
-    let mut yaml = text.trim_end().to_owned();
-    yaml.push('\n');
-    if conditions.is_empty() {
-        return yaml;
+/// What the connected proxies of each Gateway say of their ports.
+pub(super) fn reports(state: &MeshState, records: &BTreeMap<WorkloadId, ProxyRecord>) -> Reports {
+    let mut reports = Reports::new();
+    for (id, record) in records {
+        let Some(gateway) = state.workloads.get(id).and_then(view::served_gateway) else {
+            continue;
+        };
+        let refusal = record.refusal.as_ref().map(|refusal| {
+            let of_field = match refusal.field.as_str() {
+                "" => String::new(),
+                field => format!(" (field {field})"),
+            };
+            format!("{}{of_field}", refusal.why)
+        });
+        let report = ProxyReport {
+            ports: record.ports.clone(),
+            refusal,
+        };
+        reports.entry(gateway).or_default().insert(id.clone(), report);
     }
-    yaml += "# status:\n#   conditions:\n";
-    for condition in conditions {
-        let status = if condition.status { "True" } else { "False" };
-        let (r#type, reason) = (&condition.r#type, &condition.reason);
-        yaml += &format!(
-            "#   - {{type: {}, status: {status:?}, reason: {reason}, message: {:?}}}\n",
-            r#type, condition.message
-        );
-    }
-    yaml
+    reports
 }
 
 /// Every workload that is connected or expected back.
@@ -107,14 +113,14 @@ pub(super) fn proxies(
     state.workloads.iter().map(status).collect()
 }
 
-pub(super) fn conditions(state: &MeshState, key: &ObjectKey) -> Vec<v1::Condition> {
+pub(super) fn conditions_to_wire(conditions: Vec<view::Condition>) -> Vec<v1::Condition> {
     let wire = |condition: view::Condition| v1::Condition {
         r#type: condition.type_.to_owned(),
         status: condition.status,
         reason: condition.reason.to_owned(),
         message: condition.message,
     };
-    view::conditions(state, key).into_iter().map(wire).collect()
+    conditions.into_iter().map(wire).collect()
 }
 
 pub(super) fn name_to_wire(key: &ObjectKey) -> v1::ObjectName {

@@ -8,7 +8,8 @@ use proto::v1;
 use proto::v1::operator_server::Operator;
 use tonic::{Request, Response, Status};
 
-use super::answers::{applied, conditions, foreseen, name_from_wire, name_to_wire, proxies, with_status};
+use super::answers::{applied, conditions_to_wire, foreseen, name_from_wire, name_to_wire, proxies, reports};
+use super::shown::{observed, shown};
 use crate::authority::Issuer;
 use crate::callers::Caller;
 use crate::folder::Folder;
@@ -19,6 +20,7 @@ use crate::store::{Store, StoreError};
 use crate::stream::Fleet;
 use crate::tasks::Tasks;
 use crate::tokens::{self, Account, NewToken, TokenError, unix_wire};
+use crate::view::Judge;
 
 /// Files of one `Apply`.
 const MAX_FILES: usize = 1000;
@@ -97,19 +99,22 @@ impl Operator for OperatorService {
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
         }
         let fits = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
+        let proxies = self.fleet.records();
         let answer = self.mesh.read_written(|state, records| {
+            let reports = reports(state, &proxies);
+            let judge = Judge::new(state, &reports);
             let chosen = records.iter().filter(|(key, _)| {
                 fits(&wanted.kind, key.kind.as_str())
                     && (!key.kind.is_namespaced() || fits(&wanted.namespace, key.namespace.as_str()))
                     && fits(&wanted.name, key.name.as_str())
             });
             let objects = chosen.map(|(key, record)| {
-                let conditions = conditions(state, key);
+                let status = judge.status(key, &observed(record));
                 v1::Object {
                     name: Some(name_to_wire(key)),
-                    yaml: with_status(&record.text, &conditions),
+                    yaml: shown(key, record, status, wanted.secrets),
                     source: record.source().to_owned(),
-                    conditions,
+                    conditions: conditions_to_wire(judge.conditions(key)),
                     created: record.created,
                     from_file: record.file.is_some(),
                 }
@@ -218,6 +223,7 @@ impl OperatorService {
             generation: self.mesh.generation().0,
             errors: problems.iter().map(v1::Diagnostic::from).collect(),
             applied: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 }

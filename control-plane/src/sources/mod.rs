@@ -28,6 +28,7 @@ mod stream_route;
 mod tests;
 mod tree;
 mod typed;
+mod written;
 
 use std::collections::BTreeMap;
 
@@ -54,6 +55,7 @@ pub use object::{
 };
 pub use reference::{GATEWAY_GROUP, ObjectRef};
 pub use selector::{From as NamespacesFrom, LabelSelector};
+pub use written::{value_of, yaml_of};
 
 /// Largest text of one file, in bytes.
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
