@@ -42,24 +42,28 @@ impl Operator for OperatorService {
         let who = caller(&request);
         let v1::ApplyRequest { files, dry_run } = request.into_inner();
         let read = tokio::task::spawn_blocking(move || read(&files)).await;
-        let upserts = match read.map_err(|_| Status::internal("reading was cut off"))? {
-            Ok(upserts) => upserts,
+        let documents = match read.map_err(|_| Status::internal("reading was cut off"))? {
+            Ok(documents) => documents,
             Err(problems) => return Ok(Response::new(self.refused(&problems))),
         };
-        let keys: Vec<ObjectKey> = upserts.iter().map(|upsert| upsert.object.key()).collect();
         if dry_run {
-            let answer = self.mesh.read(|state| foreseen(state, &keys, upserts));
+            let answer = self.mesh.read(|state| foreseen(state, &documents));
             return Ok(Response::new(answer));
         }
+        let upsert = |of_file: &FileDocument| Upsert {
+            object: of_file.document.object.clone(),
+            text: of_file.document.text.clone(),
+            file: None,
+        };
         let change = ConfigChange {
-            upserts,
+            upserts: documents.iter().map(upsert).collect(),
             ..ConfigChange::default()
         };
         let (generation, changes) = self.mesh.configure(change).await?;
-        tracing::info!(who, %generation, objects = keys.len(), "applied");
+        tracing::info!(who, %generation, objects = documents.len(), "applied");
         let answer = self
             .mesh
-            .read(|state| applied(state, generation, &keys, &changes));
+            .read(|state| applied(state, generation, &documents, &changes));
         Ok(Response::new(answer))
     }
 
@@ -246,18 +250,12 @@ fn not_made(error: TokenError) -> Status {
 }
 
 /// All objects of all files, or everything that is wrong with them.
-fn read(files: &[v1::SourceFile]) -> Result<Vec<Upsert>, Vec<Diagnostic>> {
+fn read(files: &[v1::SourceFile]) -> Result<Vec<FileDocument>, Vec<Diagnostic>> {
     if files.len() > MAX_FILES {
         return Err(vec![Diagnostic::of_file(
             "",
             format!("more than {MAX_FILES} files"),
         )]);
     }
-    let documents = parse_files(files.iter().map(|file| (&*file.name, &*file.text)))?;
-    let upsert = |FileDocument { document, .. }| Upsert {
-        object: document.object,
-        text: document.text,
-        file: None,
-    };
-    Ok(documents.into_iter().map(upsert).collect())
+    parse_files(files.iter().map(|file| (&*file.name, &*file.text)))
 }

@@ -1,17 +1,37 @@
 //! Documents as values without a type, and back as YAML: for showing what was written.
 
+use model::FieldPath;
 use serde_json::Value;
 use serde_saphyr::SerializerOptions;
 
-use super::{build, split};
+use super::tree::{Node, Place};
+use super::{Document, build, split};
 
 /// What a text of exactly one document says, its comments left out. `None` for any other text.
 pub fn value_of(text: &str) -> Option<Value> {
+    tree(text).map(|root| root.to_json())
+}
+
+impl Document {
+    /// The line and the column of a field in the document's file, or those of the nearest thing around it that there is.
+    pub fn place_of(&self, path: &FieldPath) -> (u32, u32) {
+        let Some(root) = tree(&self.text) else {
+            return (self.line, 1);
+        };
+        let Place { line, column } = root.place_of(path);
+        (
+            self.line.saturating_add(line.saturating_sub(root.place.line)),
+            column,
+        )
+    }
+}
+
+fn tree(text: &str) -> Option<Node> {
     let parts = split::documents(text);
     let [part] = parts.as_slice() else { return None };
     let mut faults = Vec::new();
     let root = build::tree(part, &mut faults)?;
-    faults.is_empty().then(|| root.to_json())
+    faults.is_empty().then_some(root)
 }
 
 /// The value as YAML, which gives the same value to whoever reads it as YAML 1.1 or 1.2.

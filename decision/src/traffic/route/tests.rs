@@ -15,6 +15,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+mod hidden;
+
 /// The rule that governs this request, found by looking at every rule: what the table is held against.
 fn choose<'r>(rules: &'r [Rule], request: &RequestView<'_>) -> Option<&'r Rule> {
     let is_grpc = grpc::is_grpc(request.headers);
