@@ -11,6 +11,7 @@ mod listeners;
 mod lookup;
 mod outside;
 mod status;
+mod traffic_policy;
 mod workload;
 
 #[cfg(test)]

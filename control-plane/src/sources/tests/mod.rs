@@ -5,6 +5,7 @@ mod endpoint_slice;
 mod folder;
 mod read;
 mod refused;
+mod traffic_policy;
 
 use super::*;
 
