@@ -258,6 +258,7 @@ fn destination() -> v1::Destination {
             port: 80,
             protocol: v1::AppProtocol::Http.into(),
             streams: Vec::new(),
+            shadow: None,
             rules: vec![v1::Rule {
                 name: "HTTPRoute/shop/checkout#0".to_owned(),
                 matches: vec![wanted.clone(), wanted],
@@ -319,11 +320,14 @@ fn resource() -> impl Strategy<Value = Resource> {
         0..5,
     )
     .prop_map(|served| Resource::Inbound(Inbound { served }));
-    let port = (protocol(), vec(rule(), 0..3)).prop_map(|(protocol, rules)| DestinationPort {
-        protocol,
-        rules,
-        streams: Vec::new(),
-    });
+    let shadow = proptest::option::of(vec(rule(), 0..3));
+    let port =
+        (protocol(), vec(rule(), 0..3), shadow).prop_map(|(protocol, rules, shadow)| DestinationPort {
+            protocol,
+            rules,
+            shadow,
+            streams: Vec::new(),
+        });
     let destination = (service(), btree_map(1u16.., port, 0..3))
         .prop_map(|(service, ports)| Resource::Destination(Destination { service, ports }));
     let endpoint = ("[a-z0-9._-]{1,12}", address(), labels()).prop_map(|(id, address, labels)| {

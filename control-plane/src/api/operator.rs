@@ -8,7 +8,9 @@ use proto::v1;
 use proto::v1::operator_server::Operator;
 use tonic::{Request, Response, Status};
 
-use super::answers::{applied, conditions, foreseen, name_from_wire, name_to_wire, proxies, with_status};
+use super::answers::{
+    applied, conditions, foreseen, name_from_wire, name_to_wire, proxies, shadow, with_status,
+};
 use crate::authority::Issuer;
 use crate::callers::Caller;
 use crate::folder::Folder;
@@ -174,6 +176,15 @@ impl Operator for OperatorService {
             behind,
             proxies: count,
         }))
+    }
+
+    async fn shadow(
+        &self,
+        _request: Request<v1::ShadowRequest>,
+    ) -> Result<Response<v1::ShadowResponse>, Status> {
+        let records = self.fleet.records();
+        let answer = self.mesh.read(|state| shadow(state, &records));
+        Ok(Response::new(answer))
     }
 
     async fn create_token(

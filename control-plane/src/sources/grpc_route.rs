@@ -17,9 +17,11 @@ use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, backends, filters, header_matches,
     hostnames, parents, same_shapes,
 };
+use super::shadow;
 
 pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
     let key = key(at, Kind::GrpcRoute, &route.metadata)?;
+    let shadow = shadow::marker(at, &route.metadata);
     let (at, spec) = (at.field("spec"), route.spec);
     let uses_default_gateways = matches!(spec.use_default_gateways, Some(GrpcRouteUseDefaultGateways::All));
     let parents = parents(
@@ -43,6 +45,7 @@ pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
         uses_default_gateways,
         hostnames,
         rules,
+        shadow,
     })
 }
 

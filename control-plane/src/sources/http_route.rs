@@ -20,6 +20,7 @@ use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, MAX_VALUE_MATCHES, backends, filters,
     header_matches, hostnames, parents, same_shape, value_pattern,
 };
+use super::shadow;
 
 /// Most response codes of one `retry`.
 const MAX_CODES: usize = 200;
@@ -28,6 +29,7 @@ const MAX_QUERY_NAME_BYTES: usize = 256;
 
 pub(super) fn route(at: &At<'_>, route: HttpRoute) -> Option<RouteObject> {
     let key = key(at, Kind::HttpRoute, &route.metadata)?;
+    let shadow = shadow::marker(at, &route.metadata);
     let (at, spec) = (at.field("spec"), route.spec);
     let uses_default_gateways = matches!(spec.use_default_gateways, Some(HttpRouteUseDefaultGateways::All));
     let parents = parents(&at, &key.namespace, spec.parent_refs);
@@ -49,6 +51,7 @@ pub(super) fn route(at: &At<'_>, route: HttpRoute) -> Option<RouteObject> {
         uses_default_gateways,
         hostnames,
         rules,
+        shadow,
     })
 }
 

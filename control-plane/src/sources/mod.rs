@@ -22,6 +22,7 @@ mod route;
 mod scalar;
 mod selector;
 mod service;
+mod shadow;
 mod split;
 mod stream_route;
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub use object::{
 };
 pub use reference::{GATEWAY_GROUP, ObjectRef};
 pub use selector::{From as NamespacesFrom, LabelSelector};
+pub use shadow::Shadow;
 
 /// Largest text of one file, in bytes.
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
@@ -153,6 +155,7 @@ fn read(part: &split::Part<'_>, faults: &mut Vec<Fault>) -> Option<Document> {
 /// Reads the object by its kind.
 fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
     let kind = typed::kind(root, faults)?;
+    shadow::refuse(root, kind, faults);
     match kind {
         Kind::GatewayClass => parsed(root, faults, gateway::class).map(Object::GatewayClass),
         Kind::Gateway => parsed(root, faults, gateway::gateway).map(|read| Object::Gateway(Box::new(read))),

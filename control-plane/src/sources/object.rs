@@ -16,6 +16,7 @@ use super::core_v1::{ConfigMap, Namespace, Secret};
 use super::gateway::{GatewayClass, GatewayObject};
 use super::grant::ReferenceGrant;
 use super::listener::ListenerSet;
+use super::shadow::Shadow;
 
 /// The namespace of an object that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -395,6 +396,8 @@ pub struct RouteObject {
     /// Empty is every host. Gateway API says that they are ignored where the parent is a Service.
     pub hostnames: Vec<Hostname>,
     pub rules: Vec<RouteRule>,
+    /// `None` for a route that is in force.
+    pub shadow: Option<Shadow>,
 }
 
 /// A TLSRoute, TCPRoute or UDPRoute: where connections, or datagrams, go.

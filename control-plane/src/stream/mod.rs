@@ -3,6 +3,7 @@
 mod fleet;
 mod held;
 mod session;
+mod shadow;
 
 use std::sync::Arc;
 use std::time::Duration;

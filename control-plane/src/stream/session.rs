@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::held::{Held, Next, Standing};
-use super::{ProxyRecord, Shared};
+use super::{ProxyRecord, Shared, shadow};
 use crate::mesh::SessionNumber;
 use crate::view::BoundPort;
 
@@ -163,6 +163,10 @@ impl<'s> Session<'s> {
             }
             Message::Leaving(_) => return Ok(Some(End::Gone)),
             Message::Listeners(report) => self.reported(&report)?,
+            Message::Shadow(report) => {
+                let report = Arc::new(shadow::kept(report));
+                self.shared.fleet.compared(&self.id, self.number, report);
+            }
         }
         Ok(None)
     }
@@ -403,6 +407,7 @@ async fn enter(
         certificate: (peer.not_before(), peer.not_after()),
         proxy_version: shortened(&hello.proxy_version),
         ports: BTreeMap::new(),
+        shadow: Arc::default(),
     };
     let replaced = shared.fleet.enter(&id, number, record);
     let replaced = replaced.ok_or_else(|| Status::from(crate::mesh::ChangeError::Superseded))?;
@@ -472,7 +477,7 @@ fn stopping() -> Status {
     Status::unavailable("the control plane is stopping")
 }
 
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     text.chars()
         .filter(|letter| !letter.is_control())
         .take(MAX_TEXT)

@@ -10,6 +10,7 @@ mod grant;
 mod listeners;
 mod lookup;
 mod outside;
+mod shadow;
 mod status;
 mod workload;
 

@@ -4,6 +4,7 @@
 //! changes the fields, [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
 //! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
 //! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
+//! [`shadow`] says what routes that are only tried out would have done.
 //! [`hop`] says which version of HTTP takes it there, [`lineage`] what it inherits from the request that it is made for,
 //! [`quickest`] what time an attempt needs at least, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 
@@ -19,6 +20,7 @@ pub mod lineage;
 pub mod quickest;
 pub mod retry;
 pub mod route;
+pub mod shadow;
 pub mod split;
 pub mod stream;
 

@@ -79,7 +79,9 @@ async fn steps(
         query: parts.uri.query(),
         headers: &parts.headers,
     };
-    let rule = known.rule(written, &view)?;
+    let rule = known.rule(written, &view);
+    known.compare(worker, &rule, written, &view);
+    let rule = rule?;
     let backend = choose_backend(rule, || worker.split_dice())?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
