@@ -22,6 +22,9 @@ use prost::Message as _;
 use proto::convert::{resource_from_wire, resource_to_wire, workload_from_wire};
 use proto::{encoded, v1};
 
+#[path = "convert/gateway.rs"]
+mod gateway;
+
 /// Makes a valid message wrong in one place.
 type Spoil<T> = fn(&mut T);
 
@@ -321,12 +324,15 @@ fn resource() -> impl Strategy<Value = Resource> {
     )
     .prop_map(|served| Resource::Inbound(Inbound { served }));
     let shadow = proptest::option::of(vec(rule(), 0..3));
+    let streams = vec(gateway::stream_rule(), 0..3);
     let port =
-        (protocol(), vec(rule(), 0..3), shadow).prop_map(|(protocol, rules, shadow)| DestinationPort {
-            protocol,
-            rules,
-            shadow,
-            streams: Vec::new(),
+        (protocol(), vec(rule(), 0..3), shadow, streams).prop_map(|(protocol, rules, shadow, streams)| {
+            DestinationPort {
+                protocol,
+                rules,
+                shadow,
+                streams,
+            }
         });
     let destination = (service(), btree_map(1u16.., port, 0..3))
         .prop_map(|(service, ports)| Resource::Destination(Destination { service, ports }));
@@ -338,11 +344,15 @@ fn resource() -> impl Strategy<Value = Resource> {
             labels,
         })
     });
-    let outside =
-        (protocol(), btree_set(outside_address(), 0..4)).prop_map(|(protocol, addresses)| OutsidePort {
+    let outside = (
+        protocol(),
+        btree_set(outside_address(), 0..4),
+        option::of(gateway::backend_tls().prop_map(Arc::new)),
+    )
+        .prop_map(|(protocol, addresses, tls)| OutsidePort {
             protocol,
             addresses,
-            tls: None,
+            tls,
         });
     let reached = prop_oneof![
         vec(endpoint, 0..4).prop_map(Endpoints::Mesh),
@@ -350,7 +360,12 @@ fn resource() -> impl Strategy<Value = Resource> {
     ];
     let endpoints = (service(), reached)
         .prop_map(|(service, endpoints)| Resource::Endpoints(EndpointSet { service, endpoints }));
-    prop_oneof![inbound, destination, endpoints]
+    prop_oneof![
+        inbound,
+        destination,
+        endpoints,
+        gateway::gateway().prop_map(Resource::Gateway)
+    ]
 }
 
 fn rule() -> impl Strategy<Value = Rule> {

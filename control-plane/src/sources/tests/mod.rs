@@ -5,6 +5,7 @@ mod endpoint_slice;
 mod folder;
 mod read;
 mod refused;
+mod shadow;
 
 use super::*;
 
