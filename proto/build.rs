@@ -4,10 +4,11 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "weft/v1/identity.proto",
     "weft/v1/configuration.proto",
     "weft/v1/resource.proto",
+    "weft/v1/traffic_policy.proto",
     "weft/v1/operator.proto",
 ];
 /// `google.protobuf.FieldDescriptorProto.Type.TYPE_BYTES`.

@@ -15,6 +15,7 @@ pub mod route;
 pub mod service;
 pub mod snapshot;
 pub mod spiffe;
+pub mod traffic_policy;
 pub mod workload;
 
 pub use endpoint::{Endpoint, EndpointSet, Endpoints};
@@ -25,4 +26,5 @@ pub use name::{Label, MeshDomain, ServiceName, ServicePort};
 pub use service::{AppProtocol, Destination};
 pub use snapshot::{Generation, Resource, ResourceName, Snapshot};
 pub use spiffe::{SpiffeId, TrustDomain};
+pub use traffic_policy::TrafficPolicy;
 pub use workload::{Labels, Selector, WorkloadId};

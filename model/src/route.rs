@@ -7,7 +7,7 @@ use http::{HeaderName, Method};
 use crate::filter::Filter;
 use crate::pattern::{Regex, ValuePattern};
 use crate::resilience::{RetryPolicy, Timeouts};
-use crate::{FieldError, ServicePort};
+use crate::{FieldError, ServicePort, TrafficPolicy};
 
 /// One rule of one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Rule {
     pub backends: Vec<Backend>,
     pub timeouts: Timeouts,
     pub retry: Option<RetryPolicy>,
+    /// What stands over the policies of its backends.
+    pub policy: Option<Arc<TrafficPolicy>>,
 }
 
 /// A rule without a name that takes every request and has no backend yet.
@@ -32,6 +34,7 @@ impl Default for Rule {
             backends: Vec::new(),
             timeouts: Timeouts::default(),
             retry: None,
+            policy: None,
         }
     }
 }

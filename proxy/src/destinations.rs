@@ -5,21 +5,25 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use decision::Reason;
 use decision::message::host;
-use decision::traffic::budget::RetryBudgetState;
+use decision::traffic::balance::key;
 use decision::traffic::quickest::Quickest;
 use decision::traffic::route::{RequestView, RouteTable};
 use decision::traffic::shadow::{Example, Governed as Verdict};
 use http::uri::Authority;
+use http::{HeaderMap, HeaderValue};
 use model::endpoint::OutsidePort;
 use model::filter::Filter;
+use model::resilience::{RetryPolicy, Timeouts};
 use model::route::Rule;
-use model::{Destination, EndpointSet, ServicePort, Snapshot};
+use model::traffic_policy::{Algorithm, HashKey};
+use model::{Destination, EndpointSet, ServicePort, Snapshot, TrafficPolicy};
 
 use crate::config::Learned;
 use crate::gateway::plan::Plan;
@@ -27,7 +31,7 @@ use crate::shadow::{self, Watch};
 use crate::stats::Direction;
 use crate::telemetry::Labels;
 use crate::upstream::Cluster;
-use crate::worker::Worker;
+use crate::worker::{Budget, Worker};
 
 /// The destinations that one worker's callers named.
 #[derive(Default)]
@@ -84,16 +88,56 @@ pub(crate) struct Lane {
     pub(crate) cluster: Rc<Cluster>,
     /// `None` where nothing is known of the backend's endpoints.
     pub(crate) endpoints: Option<Arc<EndpointSet>>,
-    /// Of the service that was called; at a gateway, where nobody calls one, the backend's own.
-    pub(crate) budget: Rc<RefCell<RetryBudgetState>>,
     /// What the rule wants changed, and behind it what the backend does.
     pub(crate) filters: Vec<Filter>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Option<RetryPolicy>,
+    /// Of the service that was called; at a gateway, where nobody calls one, and where a policy says, the backend's own.
+    pub(crate) budget: Budget,
+    /// What governs the endpoints; `None` where no policy does.
+    pub(crate) policy: Option<Arc<TrafficPolicy>>,
     pub(crate) labels: Rc<Labels>,
     /// Of its answers.
     pub(crate) quickest: RefCell<Quickest>,
 }
 
+/// Where equal requests go to one endpoint: the key of this one, and the cookie that its client is given for the next.
+#[derive(Default)]
+pub(crate) struct Affinity {
+    pub(crate) key: Option<u64>,
+    pub(crate) cookie: Option<Box<HeaderValue>>,
+}
+
 impl Lane {
+    /// What keeps a request with those that are like it; nothing, where no policy hashes.
+    pub(crate) fn affinity(
+        &self,
+        headers: &HeaderMap,
+        source: IpAddr,
+        dice: impl FnOnce() -> u64,
+    ) -> Affinity {
+        let balance = self.policy.as_ref().and_then(|policy| policy.balance.as_ref());
+        let Some(Algorithm::Maglev(hash) | Algorithm::RingHash(hash)) =
+            balance.map(|balance| &balance.algorithm)
+        else {
+            return Affinity::default();
+        };
+        let known = key::of_request(&hash.key, headers, source);
+        match &hash.key {
+            HashKey::Cookie(cookie) if known.is_none() => {
+                let (cookie, key) = key::given(cookie, dice()).unzip();
+                Affinity {
+                    key,
+                    cookie: cookie.map(Box::new),
+                }
+            }
+            _ => Affinity {
+                key: known,
+                cookie: None,
+            },
+        }
+    }
+
     /// What serves the backend outside the mesh; `None` where workloads do.
     pub(crate) fn outside(&self) -> Option<&OutsidePort> {
         self.endpoints.as_ref()?.endpoints.outside(self.backend.port)
@@ -384,23 +428,59 @@ impl Known {
                 (target, [&rule.filters[..], &backend.filters].concat())
             }
         };
-        let route = rule.map(|(_, rule)| &rule.name);
+        let rule = rule.map(|(_, rule)| rule);
+        let route = rule.map(|rule| &rule.name);
+        let endpoints = self.snapshot.endpoints.get(&target.service).cloned();
+        let of_service = endpoints.as_ref().and_then(|set| set.policies.get(&target.port));
+        let of_route = rule.and_then(|rule| rule.policy.as_ref());
+        let policy = match (of_route, of_service) {
+            (Some(route), Some(service)) => Some(Arc::new(route.or(service))),
+            (one, other) => one.or(other).cloned(),
+        };
+        // Only what says something about endpoints or budgets keeps its requests apart from those of other routes.
+        let apart = |own: bool| (target.clone(), route.filter(|_| own).cloned());
+        let governs = of_route.is_some_and(|policy| policy.governs_endpoints());
+        let constrains = of_route.is_some_and(|policy| policy.retry_constraint.is_some());
+        let constrained = policy.as_ref().filter(|policy| policy.retry_constraint.is_some());
+        let own_timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
+        let timeouts = policy
+            .as_ref()
+            .and_then(|policy| policy.timeouts)
+            .unwrap_or_default();
         let budgeted = match &self.governed {
             Governed::Service { .. } => &self.target,
             Governed::Listener(..) => &target,
         };
         let lane = Rc::new(Lane {
-            cluster: worker.cluster(&target),
-            endpoints: self.snapshot.endpoints.get(&target.service).cloned(),
-            budget: worker.budget(budgeted),
+            cluster: worker.cluster(&apart(governs)),
             filters,
+            timeouts: or_timeouts(own_timeouts, timeouts),
+            retry: rule
+                .and_then(|rule| rule.retry.clone())
+                .or_else(|| policy.as_ref().and_then(|policy| policy.retry.clone())),
+            budget: match constrained {
+                Some(policy) => worker.budget(&apart(constrains), Some(policy)),
+                None => worker.budget(&(budgeted.clone(), None), None),
+            },
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&self.target), Some(&target), route),
+            policy: policy.filter(|policy| policy.governs_endpoints()),
+            endpoints,
             backend: target,
             quickest: RefCell::new(Quickest::new(Instant::now())),
         });
         self.lanes.borrow_mut().insert(at, lane.clone());
         Ok(lane)
+    }
+}
+
+/// A rule's own timeouts, and what a policy says where it has none. Both are within the rule's whole time.
+fn or_timeouts(own: Timeouts, policy: Timeouts) -> Timeouts {
+    let request = own.request.or(policy.request);
+    let backend_request = own.backend_request.or(policy.backend_request);
+    Timeouts {
+        request,
+        backend_request: backend_request.map(|one| request.map_or(one, |whole| one.min(whole))),
     }
 }

@@ -108,6 +108,7 @@ fn callers_snapshot(protocol: AppProtocol, endpoints: Endpoints) -> Result<Snaps
         )?],
         timeouts: Timeouts::default(),
         retry: None,
+        policy: None,
     };
     let port = DestinationPort {
         protocol,
@@ -121,7 +122,11 @@ fn callers_snapshot(protocol: AppProtocol, endpoints: Endpoints) -> Result<Snaps
     };
     Ok(snapshot(vec![
         Resource::Destination(destination),
-        Resource::Endpoints(EndpointSet { service, endpoints }),
+        Resource::Endpoints(EndpointSet {
+            service,
+            endpoints,
+            policies: BTreeMap::new(),
+        }),
     ]))
 }
 

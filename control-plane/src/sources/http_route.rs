@@ -174,7 +174,7 @@ fn retry_code(code: i64) -> Result<u16, FieldError> {
 }
 
 /// Gateway API's durations (GEP-2257), `1h30m`, `250ms`.
-fn duration(at: &At<'_>, text: &str) -> Option<Duration> {
+pub(super) fn duration(at: &At<'_>, text: &str) -> Option<Duration> {
     let Ok(duration) = text.parse::<gateway_api::Duration>() else {
         at.refuse(format!(
             "{text:?} is not a duration (GEP-2257: up to four of h, m, s, ms, such as 1m30s or 250ms)"

@@ -27,6 +27,7 @@ mod split;
 mod stream_route;
 #[cfg(test)]
 mod tests;
+mod traffic_policy;
 mod tree;
 mod typed;
 mod written;
@@ -57,6 +58,7 @@ pub use object::{
 pub use reference::{GATEWAY_GROUP, ObjectRef};
 pub use selector::{From as NamespacesFrom, LabelSelector};
 pub use shadow::Shadow;
+pub use traffic_policy::{TrafficPolicyObject, TrafficTarget};
 pub use written::{value_of, yaml_of};
 
 /// Largest text of one file, in bytes.
@@ -176,6 +178,7 @@ fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
         Kind::Secret => parsed(root, faults, core_v1::secret).map(Object::Secret),
         Kind::ConfigMap => parsed(root, faults, core_v1::config_map).map(Object::ConfigMap),
         Kind::Namespace => parsed(root, faults, core_v1::namespace).map(Object::Namespace),
+        Kind::BackendTrafficPolicy => parsed(root, faults, traffic_policy::policy).map(Object::TrafficPolicy),
     }
 }
 

@@ -17,6 +17,7 @@ use super::gateway::{GatewayClass, GatewayObject};
 use super::grant::ReferenceGrant;
 use super::listener::ListenerSet;
 use super::shadow::Shadow;
+use super::traffic_policy::TrafficPolicyObject;
 
 /// The namespace of an object that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -41,6 +42,7 @@ pub enum Kind {
     Secret,
     ConfigMap,
     Namespace,
+    BackendTrafficPolicy,
 }
 
 /// What is known of a kind: one row of [`Kind::ROWS`].
@@ -146,6 +148,13 @@ impl Kind {
         row(Self::Secret, "Secret", "", &["v1"], &["secrets"]),
         row(Self::ConfigMap, "ConfigMap", "", &["v1"], &["configmaps", "cm"]),
         row(Self::Namespace, "Namespace", "", &["v1"], &["namespaces", "ns"]).of_cluster(),
+        row(
+            Self::BackendTrafficPolicy,
+            "BackendTrafficPolicy",
+            "weft.dev",
+            &["v1alpha1"],
+            &["backendtrafficpolicies", "btp"],
+        ),
     ];
 
     /// What is known of this kind.
@@ -333,6 +342,7 @@ pub enum Object {
     Secret(Secret),
     ConfigMap(ConfigMap),
     Namespace(Namespace),
+    TrafficPolicy(TrafficPolicyObject),
 }
 
 impl Object {
@@ -354,6 +364,7 @@ impl Object {
             Self::Secret(secret) => secret.key.clone(),
             Self::ConfigMap(map) => map.key.clone(),
             Self::Namespace(namespace) => namespace.key.clone(),
+            Self::TrafficPolicy(policy) => policy.key.clone(),
         }
     }
 }
@@ -488,7 +499,7 @@ mod tests {
             assert_eq!(row.kind.row().name, row.name);
             assert_eq!(Kind::spoken(row.spoken[0]), Some(row.kind));
         }
-        assert_eq!(Kind::Namespace as usize + 1, Kind::ROWS.len());
+        assert_eq!(Kind::BackendTrafficPolicy as usize + 1, Kind::ROWS.len());
     }
 
     #[test]

@@ -5,10 +5,10 @@ use model::route::{Backend, Rule};
 use model::service::AppProtocol;
 use model::{Hostname, ServicePort};
 
-use super::MeshState;
 use super::attach::{Judged, Objection};
 use super::backend_tls::policy_for;
 use super::grant::{Referent, may_refer};
+use super::{MeshState, traffic_policy};
 use crate::sources::{BackendRef, BackendTarget, Kind, Object, ObjectKey, RouteObject, StreamRoute};
 
 /// Whose traffic it is.
@@ -134,6 +134,7 @@ pub fn unresolved(
 
 /// The route's rules with their names.
 pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) -> Vec<Rule> {
+    let policy = traffic_policy::of_route(state, &route.key);
     let numbered = route.rules.iter().enumerate();
     numbered
         .map(|(index, rule)| Rule {
@@ -143,6 +144,7 @@ pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) ->
             backends: backends(state, route.judged(), traffic, &rule.backends),
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
+            policy: policy.clone(),
         })
         .collect()
 }

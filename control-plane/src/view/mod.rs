@@ -12,6 +12,7 @@ mod lookup;
 mod outside;
 mod shadow;
 mod status;
+mod traffic_policy;
 mod workload;
 
 #[cfg(test)]

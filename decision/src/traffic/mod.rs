@@ -3,6 +3,7 @@
 //! In the order in which a request meets them: [`route`] chooses the rule, [`split`] its backend, [`filter`]
 //! changes the fields, [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
 //! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
+//! [`outlier`] leaves out for a while who answers badly, [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 //! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
 //! [`shadow`] says what routes that are only tried out would have done.
 //! [`hop`] says which version of HTTP takes it there, [`lineage`] what it inherits from the request that it is made for,
@@ -17,6 +18,7 @@ pub mod forwarded;
 pub mod grpc;
 pub mod hop;
 pub mod lineage;
+pub mod outlier;
 pub mod quickest;
 pub mod retry;
 pub mod route;

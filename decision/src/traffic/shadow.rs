@@ -1,6 +1,6 @@
 //! What would become of a request if the routes in shadow were in force, and what of that is different.
 //!
-//! What counts is the effect: the shares of the backends, filters, timeouts and retries, or that no route is found. Equal
+//! What counts is the effect: the shares of the backends, filters, timeouts, retries and policies, or that no route is found. Equal
 //! content under the name of another route is no difference, nor are weights in the same proportion.
 
 use std::collections::BTreeMap;
@@ -77,10 +77,12 @@ fn has_same_effect(one: &Rule, other: &Rule) -> bool {
         backends,
         timeouts,
         retry,
+        policy,
     } = one;
     *filters == other.filters
         && *timeouts == other.timeouts
         && *retry == other.retry
+        && *policy == other.policy
         && has_same_shares(backends, &other.backends)
 }
 

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use model::endpoint::{Endpoint, EndpointSet, Endpoints, OutsidePort, outside_ip};
-use model::{FieldError, Labels};
+use model::{FieldError, Labels, TrafficPolicy};
 
 use super::destination::{protocol_from_wire, protocol_to_wire};
 use super::gateway::{backend_tls_from_wire, backend_tls_to_wire};
 use super::read::{address, by_port, items, parse, port_number};
+use super::traffic_policy::{traffic_policy_from_wire, traffic_policy_to_wire};
 use crate::v1;
 
 pub(super) fn endpoints_to_wire(set: &EndpointSet) -> v1::EndpointSet {
@@ -21,6 +22,7 @@ pub(super) fn endpoints_to_wire(set: &EndpointSet) -> v1::EndpointSet {
         service: set.service.to_string(),
         endpoints,
         outside,
+        policies: set.policies.iter().map(policy_to_wire).collect(),
     }
 }
 
@@ -35,7 +37,23 @@ pub(super) fn endpoints_from_wire(wire: v1::EndpointSet) -> Result<EndpointSet, 
     Ok(EndpointSet {
         service: parse("service", &wire.service)?,
         endpoints,
+        policies: by_port(items("policies", &wire.policies, policy_from_wire)?)
+            .map_err(|error| FieldError::at("policies", error.why))?,
     })
+}
+
+fn policy_to_wire((port, policy): (&u16, &Arc<TrafficPolicy>)) -> v1::PortPolicy {
+    v1::PortPolicy {
+        port: u32::from(*port),
+        policy: Some(traffic_policy_to_wire(policy)),
+    }
+}
+
+fn policy_from_wire(wire: &v1::PortPolicy) -> Result<(u16, Arc<TrafficPolicy>), FieldError> {
+    let policy = wire.policy.as_ref();
+    let policy = policy.ok_or_else(|| FieldError::at("policy", "is missing"))?;
+    let policy = traffic_policy_from_wire(policy).map_err(|error| error.within("policy"))?;
+    Ok((port_number(wire.port)?, Arc::new(policy)))
 }
 
 fn endpoint_to_wire(endpoint: &Arc<Endpoint>) -> v1::Endpoint {

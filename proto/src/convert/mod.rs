@@ -10,6 +10,7 @@ mod inbound;
 mod read;
 mod route;
 mod stream;
+mod traffic_policy;
 
 use model::FieldError;
 use model::snapshot::Resource;

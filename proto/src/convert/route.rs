@@ -1,6 +1,7 @@
 //! Rules of routes: matches, backends, timeouts and retries.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -11,6 +12,7 @@ use model::route::{Backend, PathMatch, RequestMatch, Rule};
 
 use super::filter::{filter_from_wire, filter_to_wire};
 use super::read::{items, millis, parse};
+use super::traffic_policy::{traffic_policy_from_wire, traffic_policy_to_wire};
 use crate::v1;
 
 pub(super) fn rule_to_wire(rule: &Rule) -> v1::Rule {
@@ -23,6 +25,7 @@ pub(super) fn rule_to_wire(rule: &Rule) -> v1::Rule {
         request_timeout_ms: millis(rule.timeouts.request),
         backend_request_timeout_ms: millis(rule.timeouts.backend_request),
         retry: rule.retry.as_ref().map(retry_to_wire),
+        policy: rule.policy.as_deref().map(traffic_policy_to_wire),
     }
 }
 
@@ -47,6 +50,13 @@ pub(super) fn rule_from_wire(wire: &v1::Rule) -> Result<Rule, FieldError> {
         .map_err(|error| FieldError::at("backend_request_timeout_ms", error.why))?,
         retry: match &wire.retry {
             Some(retry) => Some(retry_from_wire(retry).map_err(|error| error.within("retry"))?),
+            None => None,
+        },
+        policy: match &wire.policy {
+            Some(policy) => {
+                let read = traffic_policy_from_wire(policy).map_err(|error| error.within("policy"))?;
+                Some(Arc::new(read))
+            }
             None => None,
         },
     })
@@ -156,7 +166,7 @@ pub(super) fn backend_from_wire(wire: &v1::Backend) -> Result<Backend, FieldErro
     )
 }
 
-fn retry_to_wire(retry: &RetryPolicy) -> v1::RetryPolicy {
+pub(super) fn retry_to_wire(retry: &RetryPolicy) -> v1::RetryPolicy {
     v1::RetryPolicy {
         codes: retry.codes.iter().copied().map(u32::from).collect(),
         attempts: u32::from(retry.attempts),
@@ -164,7 +174,7 @@ fn retry_to_wire(retry: &RetryPolicy) -> v1::RetryPolicy {
     }
 }
 
-fn retry_from_wire(wire: &v1::RetryPolicy) -> Result<RetryPolicy, FieldError> {
+pub(super) fn retry_from_wire(wire: &v1::RetryPolicy) -> Result<RetryPolicy, FieldError> {
     let codes: BTreeSet<u16> = items("codes", &wire.codes, |code| {
         u16::try_from(*code).map_err(|_| FieldError::new(format!("{code} is not a status")))
     })?

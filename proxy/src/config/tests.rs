@@ -96,6 +96,7 @@ fn endpoints(name: &str) -> v1::VersionedResource {
         service: name.to_owned(),
         endpoints: vec![endpoint],
         outside: None,
+        policies: Vec::new(),
     };
     versioned(
         &format!("endpoints/{name}"),

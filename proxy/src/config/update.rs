@@ -258,6 +258,7 @@ mod tests {
                 service,
                 endpoints: Vec::new(),
                 outside: None,
+                policies: Vec::new(),
             })),
         ];
         let resource = (name(), "[0-9]{0,2}|.{0,80}", proptest::option::of(content)).prop_map(
@@ -295,6 +296,7 @@ mod tests {
                     service,
                     endpoints: Vec::new(),
                     outside: None,
+                    policies: Vec::new(),
                 };
                 let resource = Some(v1::Resource {
                     resource: Some(v1::resource::Resource::Endpoints(set)),

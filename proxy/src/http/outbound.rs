@@ -9,15 +9,16 @@ use decision::traffic::deadline::Deadline;
 use decision::traffic::hop::HopVersion;
 use decision::traffic::route::RequestView;
 use decision::traffic::{filter, split};
+use http::header::SET_COOKIE;
 use http::request::Parts;
-use http::{Response, StatusCode, Version};
+use http::{HeaderValue, Response, StatusCode, Version};
 use model::route::Rule;
 
 use super::answer;
 use super::body::ResponseBody;
 use super::head::{self, Head};
 use super::replay::ReplaySource;
-use crate::destinations::{Found, Lane};
+use crate::destinations::{Affinity, Found, Lane};
 use crate::downstream::{Arrived, Downstream};
 use crate::forward::{self, Plan};
 use crate::lineage;
@@ -42,6 +43,8 @@ struct Chosen {
     forwarded: Forwarded,
     lane: Rc<Lane>,
     deadline: Deadline,
+    /// For a client that is to come back to the same endpoint.
+    cookie: Option<Box<HeaderValue>>,
 }
 
 async fn steps(
@@ -85,7 +88,10 @@ async fn steps(
     let backend = choose_backend(rule, || worker.split_dice())?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
-    let rule = rule.map(|(_, rule)| rule);
+    let affinity = match lane.policy {
+        None => Affinity::default(),
+        Some(_) => lane.affinity(&parts.headers, downstream.client.ip(), || worker.dice()),
+    };
 
     // 3. What is sent: without what was meant for this hop only, and as the filters want it.
     let outside = lane.outside();
@@ -100,12 +106,11 @@ async fn steps(
             HopVersion::Http2 => Spoken::Http2,
         },
     };
-    let timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
     let above = worker.inherited(&parts.headers);
     let said = lineage::deadline(&parts.headers, record);
     let inherited = above.and_then(|(_, inherited)| inherited.deadline);
     let until = [said, inherited].into_iter().flatten().min();
-    let deadline = Deadline::new(record.started(), &timeouts, until);
+    let deadline = Deadline::new(record.started(), &lane.timeouts, until);
     let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
     if outside.is_some_and(|outside| outside.tls.is_some()) {
         head::sent_by_tls(&mut upstream)?;
@@ -118,8 +123,7 @@ async fn steps(
     // 4. Attempts, until one is delivered.
     let plan = Plan {
         lane: &lane,
-        budget: &lane.budget,
-        retry: rule.and_then(|rule| rule.retry.as_ref()),
+        key: affinity.key,
         deadline: &deadline,
         above,
         spoken,
@@ -129,6 +133,7 @@ async fn steps(
         forwarded,
         lane,
         deadline,
+        cookie: affinity.cookie,
     })
 }
 
@@ -146,10 +151,14 @@ fn respond(chosen: Chosen, mut record: Record) -> Response<ResponseBody> {
         forwarded,
         lane,
         deadline,
+        cookie,
     } = chosen;
     let Forwarded { mut parts, answer } = forwarded;
     clean_response(&mut parts);
     filter::on_response(&lane.filters, &mut parts.headers);
+    if let Some(cookie) = cookie {
+        parts.headers.append(SET_COOKIE, *cookie);
+    }
     parts.version = http::Version::HTTP_11;
     record.responded(parts.status, &parts.headers);
     let at = deadline

@@ -147,6 +147,7 @@ fn parts(rule: &Rule) -> Parts {
         backends,
         timeouts,
         retry,
+        policy,
     } = rule;
     let timeout = |name, time: Option<_>| time.map(|time| format!("{name} {}", words::of_duration(time)));
     let timeouts = [
@@ -168,6 +169,16 @@ fn parts(rule: &Rule) -> Parts {
         ("backends", joined(backends.iter().map(of_backend), ", ")),
         ("timeouts", joined(timeouts.into_iter().flatten(), ", ")),
         ("retry", retry.unwrap_or_default()),
+        (
+            "policy",
+            policy.as_ref().map_or_else(String::new, |policy| {
+                let sections = policy.sections();
+                let said = sections
+                    .iter()
+                    .map(|(name, section)| format!("{name} {section:?}"));
+                joined(said, ", ")
+            }),
+        ),
     ]
 }
 

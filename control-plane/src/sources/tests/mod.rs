@@ -6,6 +6,7 @@ mod folder;
 mod read;
 mod refused;
 mod shadow;
+mod traffic_policy;
 
 use super::*;
 

@@ -96,6 +96,7 @@ fn rule(name: usize, matches: Vec<RequestMatch>) -> Rule {
         backends: Vec::new(),
         timeouts: Timeouts::default(),
         retry: None,
+        policy: None,
     }
 }
 
