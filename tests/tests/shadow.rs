@@ -7,6 +7,8 @@
 )]
 
 use serde_json::Value;
+use tests::client::Http;
+use tests::edge::{at, free_port};
 use tests::{App, Mesh, eventually, yaml};
 
 /// An HTTPRoute of the Service `shop`, with these annotations.
@@ -228,5 +230,62 @@ async fn counts_outlive_the_control_plane_and_whoever_asks_where_there_is_none_i
     assert_eq!(
         told["callers"][0]["destinations"][0]["differences"][0]["requests"],
         2
+    );
+}
+
+#[tokio::test]
+async fn a_gateway_compares_what_clients_outside_ask_for() {
+    let (inside, port) = (App::echo("inside").await, free_port().await);
+    let listeners = ["one", "two"]
+        .map(|name| format!("{{name: {name}, port: {port}, protocol: HTTP, hostname: {name}.org}}"));
+    let to = |name: &str| {
+        format!("{{parentRefs: [{{name: edge}}], rules: [{{backendRefs: [{{name: {name}, port: 80}}]}}]}}")
+    };
+    let next = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+                metadata: {name: next, annotations: {weft.dev/shadow: \"true\", weft.dev/shadow-replaces: shop}}\n\
+                spec: {parentRefs: [{name: edge}], hostnames: [two.org], rules: [{backendRefs: [{name: next, port: 80}]}]}\n---\n";
+    let yaml = services()
+        + &yaml::outside("inside", 80, "http", &[inside.address])
+        + &yaml::gateway("edge", &listeners)
+        + &yaml::object("HTTPRoute", "shop", &to("inside"))
+        + next;
+    let mesh = Mesh::with(&yaml).await;
+    let _gateway = mesh.gateway("edge").start().await;
+    for host in ["one.org", "two.org", "two.org"] {
+        let answer = Http::http1(at(port)).await.get(&format!("http://{host}/x")).await;
+        assert_eq!(answer.header("x-app"), "inside", "{host}");
+    }
+    let (code, told) = compared(&mesh, 3).await;
+    assert_eq!(code, 1);
+    let caller = &told["callers"][0];
+    assert_eq!(caller["caller"], "spiffe://cluster.local/ns/default/sa/edge");
+    assert_eq!(caller["isGateway"], true);
+    let seen: Vec<_> = caller["destinations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|place| {
+            assert_eq!(place["destination"], format!("default/edge:{port}"));
+            let difference = &place["differences"][0];
+            let texts = [
+                &place["listener"],
+                &difference["from"],
+                &difference["to"],
+                &difference["example"]["authority"],
+            ];
+            (
+                texts.map(|text| text.as_str().unwrap().to_owned()),
+                difference["requests"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    let shop = "HTTPRoute/default/shop#0";
+    let expected = [
+        (["one", shop, "404 no_route", "one.org"], 1),
+        (["two", shop, "HTTPRoute/default/next#0", "two.org"], 2),
+    ];
+    assert_eq!(
+        seen,
+        expected.map(|(texts, requests)| (texts.map(str::to_owned), requests))
     );
 }
