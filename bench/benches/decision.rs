@@ -135,7 +135,7 @@ fn rule(paths: Paths, at: usize) -> Result<Rule, FieldError> {
         backends: Vec::new(),
         timeouts: Timeouts::default(),
         retry: None,
-        policy: None,
+        ..Rule::default()
     })
 }
 

@@ -4,6 +4,7 @@
 //! [`snapshot::Snapshot`], which is everything one sidecar knows.
 
 pub mod endpoint;
+pub mod fault;
 pub mod field;
 pub mod filter;
 pub mod gateway;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
+use crate::fault::Fault;
 use crate::filter::Filter;
 use crate::pattern::{Regex, ValuePattern};
 use crate::resilience::{RetryPolicy, Timeouts};
@@ -22,6 +23,8 @@ pub struct Rule {
     pub retry: Option<RetryPolicy>,
     /// What stands over the policies of its backends.
     pub policy: Option<Arc<TrafficPolicy>>,
+    /// The first that fits a request is done to it; those of the backend come after them.
+    pub faults: Vec<Fault>,
 }
 
 /// A rule without a name that takes every request and has no backend yet.
@@ -35,6 +38,7 @@ impl Default for Rule {
             timeouts: Timeouts::default(),
             retry: None,
             policy: None,
+            faults: Vec::new(),
         }
     }
 }

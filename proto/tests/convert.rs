@@ -176,6 +176,7 @@ fn a_workload_is_never_read_as_an_address_outside_the_mesh() {
         }],
         outside: None,
         policies: Vec::new(),
+        faults: Vec::new(),
     };
     let read = |set: &v1::EndpointSet| {
         resource_from_wire(v1::Resource {
@@ -221,6 +222,7 @@ fn an_outside_address_is_that_of_a_host() {
                 endpoints: Vec::new(),
                 outside: Some(outside),
                 policies: Vec::new(),
+                faults: Vec::new(),
             })),
         })
     };
@@ -365,6 +367,7 @@ fn resource() -> impl Strategy<Value = Resource> {
             service,
             endpoints,
             policies: BTreeMap::new(),
+            faults: BTreeMap::new(),
         })
     });
     prop_oneof![
@@ -412,6 +415,7 @@ fn rule() -> impl Strategy<Value = Rule> {
             timeouts,
             retry,
             policy: None,
+            faults: Vec::new(),
         })
 }
 

@@ -13,6 +13,7 @@ use model::{FieldError, Hostname, Label, ServiceName, ServicePort};
 
 use super::backend_tls::BackendTlsPolicy;
 use super::core_v1::{ConfigMap, Namespace, Secret};
+use super::fault::FaultPolicy;
 use super::gateway::{GatewayClass, GatewayObject};
 use super::grant::ReferenceGrant;
 use super::listener::ListenerSet;
@@ -43,6 +44,7 @@ pub enum Kind {
     ConfigMap,
     Namespace,
     BackendTrafficPolicy,
+    FaultInjectionPolicy,
 }
 
 /// What is known of a kind: one row of [`Kind::ROWS`].
@@ -154,6 +156,13 @@ impl Kind {
             "weft.dev",
             &["v1alpha1"],
             &["backendtrafficpolicies", "btp"],
+        ),
+        row(
+            Self::FaultInjectionPolicy,
+            "FaultInjectionPolicy",
+            "weft.dev",
+            &["v1alpha1"],
+            &["faultinjectionpolicies", "fip"],
         ),
     ];
 
@@ -343,6 +352,7 @@ pub enum Object {
     ConfigMap(ConfigMap),
     Namespace(Namespace),
     TrafficPolicy(TrafficPolicyObject),
+    FaultPolicy(FaultPolicy),
 }
 
 impl Object {
@@ -365,6 +375,7 @@ impl Object {
             Self::ConfigMap(map) => map.key.clone(),
             Self::Namespace(namespace) => namespace.key.clone(),
             Self::TrafficPolicy(policy) => policy.key.clone(),
+            Self::FaultPolicy(policy) => policy.key.clone(),
         }
     }
 }
@@ -499,7 +510,7 @@ mod tests {
             assert_eq!(row.kind.row().name, row.name);
             assert_eq!(Kind::spoken(row.spoken[0]), Some(row.kind));
         }
-        assert_eq!(Kind::BackendTrafficPolicy as usize + 1, Kind::ROWS.len());
+        assert_eq!(Kind::FaultInjectionPolicy as usize + 1, Kind::ROWS.len());
     }
 
     #[test]

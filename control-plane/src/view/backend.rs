@@ -8,7 +8,7 @@ use model::{Hostname, ServicePort};
 use super::attach::{Judged, Objection};
 use super::backend_tls::policy_for;
 use super::grant::{Referent, may_refer};
-use super::{MeshState, traffic_policy};
+use super::{MeshState, fault, traffic_policy};
 use crate::sources::{BackendRef, BackendTarget, Kind, Object, ObjectKey, RouteObject, StreamRoute};
 
 /// Whose traffic it is.
@@ -135,6 +135,7 @@ pub fn unresolved(
 /// The route's rules with their names.
 pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) -> Vec<Rule> {
     let policy = traffic_policy::of_route(state, &route.key);
+    let faults = fault::of_route(state, &route.key);
     let numbered = route.rules.iter().enumerate();
     numbered
         .map(|(index, rule)| Rule {
@@ -145,6 +146,7 @@ pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) ->
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
             policy: policy.clone(),
+            faults: faults.clone(),
         })
         .collect()
 }

@@ -5,6 +5,7 @@ mod attachments;
 mod backend;
 mod backend_tls;
 mod destination;
+mod fault;
 mod gateway;
 mod grant;
 mod listeners;

@@ -6,6 +6,7 @@
 //! [`outlier`] leaves out for a while who answers badly, [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 //! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
 //! [`shadow`] says what routes that are only tried out would have done.
+//! [`fault`] says what is done to a request on purpose, [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
 //! [`hop`] says which version of HTTP takes it there, [`lineage`] what it inherits from the request that it is made for,
 //! [`quickest`] what time an attempt needs at least, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 
@@ -13,6 +14,7 @@ pub mod backoff;
 pub mod balance;
 pub mod budget;
 pub mod deadline;
+pub mod fault;
 pub mod filter;
 pub mod forwarded;
 pub mod grpc;

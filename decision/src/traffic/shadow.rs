@@ -78,11 +78,13 @@ fn has_same_effect(one: &Rule, other: &Rule) -> bool {
         timeouts,
         retry,
         policy,
+        faults,
     } = one;
     *filters == other.filters
         && *timeouts == other.timeouts
         && *retry == other.retry
         && *policy == other.policy
+        && *faults == other.faults
         && has_same_shares(backends, &other.backends)
 }
 

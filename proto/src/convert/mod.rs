@@ -3,6 +3,7 @@
 
 mod destination;
 mod endpoints;
+mod fault;
 mod filter;
 mod gateway;
 mod hello;

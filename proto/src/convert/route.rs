@@ -10,6 +10,7 @@ use model::pattern::{Regex, ValuePattern};
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::{Backend, PathMatch, RequestMatch, Rule};
 
+use super::fault::{fault_from_wire, fault_to_wire};
 use super::filter::{filter_from_wire, filter_to_wire};
 use super::read::{items, millis, parse};
 use super::traffic_policy::{traffic_policy_from_wire, traffic_policy_to_wire};
@@ -26,6 +27,7 @@ pub(super) fn rule_to_wire(rule: &Rule) -> v1::Rule {
         backend_request_timeout_ms: millis(rule.timeouts.backend_request),
         retry: rule.retry.as_ref().map(retry_to_wire),
         policy: rule.policy.as_deref().map(traffic_policy_to_wire),
+        faults: rule.faults.iter().map(fault_to_wire).collect(),
     }
 }
 
@@ -59,10 +61,11 @@ pub(super) fn rule_from_wire(wire: &v1::Rule) -> Result<Rule, FieldError> {
             }
             None => None,
         },
+        faults: items("faults", &wire.faults, fault_from_wire)?,
     })
 }
 
-fn match_to_wire(wanted: &RequestMatch) -> v1::RequestMatch {
+pub(super) fn match_to_wire(wanted: &RequestMatch) -> v1::RequestMatch {
     use v1::path_match::Path;
     let path = match &wanted.path {
         PathMatch::Exact(path) => Path::Exact(path.clone()),
@@ -90,7 +93,7 @@ fn match_to_wire(wanted: &RequestMatch) -> v1::RequestMatch {
     }
 }
 
-fn match_from_wire(wire: &v1::RequestMatch) -> Result<RequestMatch, FieldError> {
+pub(super) fn match_from_wire(wire: &v1::RequestMatch) -> Result<RequestMatch, FieldError> {
     use v1::path_match::Path;
     let path = match wire.path.as_ref().and_then(|path| path.path.as_ref()) {
         Some(Path::Exact(path)) => PathMatch::exact(path).map_err(|error| error.within("exact")),

@@ -142,6 +142,7 @@ fn endpoints(address: SocketAddr) -> Resource {
         service: "shop/pay".parse().expect("a name"),
         endpoints: Endpoints::Outside([(80, port)].into()),
         policies: std::collections::BTreeMap::new(),
+        faults: std::collections::BTreeMap::new(),
     })
 }
 

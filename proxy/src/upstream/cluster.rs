@@ -453,6 +453,7 @@ mod tests {
             service,
             endpoints,
             policies,
+            faults: BTreeMap::new(),
         })
     }
 

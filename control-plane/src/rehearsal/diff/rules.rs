@@ -148,6 +148,7 @@ fn parts(rule: &Rule) -> Parts {
         timeouts,
         retry,
         policy,
+        faults,
     } = rule;
     let timeout = |name, time: Option<_>| time.map(|time| format!("{name} {}", words::of_duration(time)));
     let timeouts = [
@@ -178,6 +179,10 @@ fn parts(rule: &Rule) -> Parts {
                     .map(|(name, section)| format!("{name} {section:?}"));
                 joined(said, ", ")
             }),
+        ),
+        (
+            "faults",
+            joined(faults.iter().map(|fault| fault.policy.to_string()), ", "),
         ),
     ]
 }

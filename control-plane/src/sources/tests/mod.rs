@@ -2,6 +2,7 @@
 
 mod any_text;
 mod endpoint_slice;
+mod fault;
 mod folder;
 mod read;
 mod refused;

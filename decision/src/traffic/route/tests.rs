@@ -97,6 +97,7 @@ fn rule(name: usize, matches: Vec<RequestMatch>) -> Rule {
         timeouts: Timeouts::default(),
         retry: None,
         policy: None,
+        faults: Vec::new(),
     }
 }
 
