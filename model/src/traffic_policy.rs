@@ -353,7 +353,7 @@ impl TrafficPolicy {
 
     /// The sections that it has something to say in, by their names in YAML.
     pub fn sections(&self) -> Vec<(&'static str, &dyn fmt::Debug)> {
-        fn given<'s, T: fmt::Debug>(section: &'s Option<T>) -> Option<&'s dyn fmt::Debug> {
+        fn given<T: fmt::Debug>(section: &Option<T>) -> Option<&dyn fmt::Debug> {
             section.as_ref().map(|section| section as &dyn fmt::Debug)
         }
         let sections = [

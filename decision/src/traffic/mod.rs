@@ -15,6 +15,7 @@ pub mod deadline;
 pub mod filter;
 pub mod forwarded;
 pub mod grpc;
+pub mod health;
 pub mod hop;
 pub mod lineage;
 pub mod outlier;

@@ -12,12 +12,14 @@ use decision::Reason;
 use decision::traffic::balance::{self, Ask, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
 use decision::traffic::hop::{HopLoad, HopVersion};
 use decision::traffic::retry::Outcome;
+use http::uri::Authority;
 use model::endpoint::OutsidePort;
 use model::gateway::BackendTls;
-use model::{Endpoint, EndpointSet, Endpoints, Labels, MeshDomain, TrafficPolicy};
+use model::{Endpoint, EndpointSet, Endpoints, Labels, MeshDomain, ServicePort, TrafficPolicy};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
 
+use super::checks::Subject;
 use super::dial::{MeshRoute, Route};
 use super::governed::Governed;
 use super::joint::{Counted, Joint, Joints, Permit};
@@ -210,6 +212,33 @@ impl Cluster {
         }
     }
 
+    /// Begins to check, as the policy says, whom no other worker does.
+    fn check(&self, state: &mut State, wanted: &Wanted<'_>) {
+        let policy = wanted.policy.and_then(|policy| policy.health_check.as_ref());
+        let (Some(policy), Some(governed)) = (policy, &mut state.governed) else {
+            return;
+        };
+        let ServicePort { service, port } = &self.key.0;
+        let name = format!(
+            "{}.{}.svc.{}",
+            service.name, service.namespace, self.around.domain
+        );
+        let authority = match port {
+            80 => name,
+            port => format!("{name}:{port}"),
+        };
+        let Ok(authority) = authority.parse::<Authority>() else {
+            return;
+        };
+        let outside = wanted.set.endpoints.outside(*port);
+        let subject = |member: &Member| Subject {
+            route: member.upstream.route.clone(),
+            authority: authority.clone(),
+            protocol: outside.map(|outside| outside.protocol).unwrap_or_default(),
+        };
+        governed.check(&state.members, policy, self.joint(), subject, &self.around.limits);
+    }
+
     /// Where no more connections may be opened and the chosen endpoint has none to spare, closes one of another's.
     fn make_room(&self, members: &[Rc<Member>], chosen: usize, policy: Option<&Arc<TrafficPolicy>>) {
         let Some(breaker) = policy.and_then(|policy| policy.breaker) else {
@@ -241,6 +270,12 @@ impl Cluster {
         };
         if !(same_set && same_policy) {
             self.take_up(&mut state, wanted, same_policy);
+        } else if state
+            .governed
+            .as_ref()
+            .is_some_and(|governed| governed.is_to_claim(wanted.now))
+        {
+            self.check(&mut state, wanted);
         }
     }
 
@@ -266,14 +301,23 @@ impl Cluster {
                 (at != usize::MAX).then_some(at)
             };
             let before: Vec<_> = state.members.iter().map(place_before).collect();
+            let endpoints = wanted
+                .policy
+                .filter(|policy| policy.health_check.is_some())
+                .map(|_| {
+                    let endpoint = |member: &Rc<Member>| self.joint().endpoint(&member.place.to_string());
+                    state.members.iter().map(endpoint).collect()
+                });
             governed.follow(
                 &state.members,
                 &before,
+                endpoints,
                 &self.around.labels,
                 wanted.dice,
                 wanted.now,
             );
         }
+        self.check(state, wanted);
         for member in &before {
             member.at.set(usize::MAX);
         }
@@ -348,7 +392,7 @@ impl Cluster {
         };
         Some(Rc::new(Member {
             place,
-            upstream: Upstream::new(route, self.around.limits.clone()),
+            upstream: Upstream::new(Rc::new(route), self.around.limits.clone()),
             load: RefCell::new(PeakEwma::new(DEFAULT_RTT, DEFAULT_DECAY, Instant::now())),
             at: Cell::new(usize::MAX),
         }))

@@ -21,7 +21,7 @@ use crate::settings::Limits;
 
 /// One place that requests can be sent to, with its connections.
 pub(crate) struct Upstream {
-    pub(crate) route: Route,
+    pub(crate) route: Rc<Route>,
     limits: Arc<Limits>,
     idle: RefCell<Vec<Idle>>,
     http2: RefCell<Vec<Rc<http2::client::Connection>>>,
@@ -116,7 +116,7 @@ impl Lease {
 }
 
 impl Upstream {
-    pub(crate) fn new(route: Route, limits: Arc<Limits>) -> Rc<Self> {
+    pub(crate) fn new(route: Rc<Route>, limits: Arc<Limits>) -> Rc<Self> {
         Rc::new(Self {
             route,
             idle: RefCell::default(),
