@@ -261,7 +261,7 @@ impl Upstream {
         let leg = match terms {
             None => self.dial(Spoken::Http1).await?,
             Some(terms) => {
-                let free = || self.take_idle();
+                let free = || self.take_idle().map(Box::new);
                 match Box::pin(terms.leave(free)).await? {
                     Leave::Reuse(idle) => return Ok((idle.wire, idle.age, true)),
                     Leave::Open(permit) => Box::pin(terms.dial(&self.route, Spoken::Http1, permit)).await?,
