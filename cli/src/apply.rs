@@ -9,7 +9,7 @@ use proto::v1::{ApplyRequest, AwaitRequest, ObjectName, ProxyStatus};
 
 use crate::connection::{ConnectionArgs, Operator, refused};
 use crate::get::conditions;
-use crate::{Outcome, files};
+use crate::{Outcome, diagnostic, files};
 
 /// The longest that `--wait` waits; the control plane does not hold a call longer.
 const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -53,6 +53,9 @@ impl Apply {
             if object.conditions.iter().any(|condition| !condition.status) {
                 eprintln!("  {}", conditions(&object.conditions));
             }
+        }
+        for warning in &answer.warnings {
+            eprintln!("{}", diagnostic::head(warning, "warning"));
         }
         match self.wait {
             Some(wait) if !self.dry_run => arrive(&mut operator, answer.generation, wait, started).await,

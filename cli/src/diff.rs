@@ -104,7 +104,7 @@ fn told(difference: &Difference, paint: Paint) -> String {
             .iter()
             .map(|field| format!(" -H '{field}'"))
             .collect();
-        let _ = writeln!(out, "  {}{fields}", moved.request);
+        let _ = writeln!(out, "  {}{}{fields}", moved.request, moved.by);
         let _ = writeln!(out, "      before: {}", paint.bad(&of_end(&moved.before)));
         let _ = writeln!(out, "      after:  {}", paint.good(&of_end(&moved.after)));
     }
@@ -131,6 +131,7 @@ pub(crate) fn of_end(end: &End) -> String {
             });
             words.collect::<Vec<_>>().join(", ")
         }
+        End::NoConnection { why } => format!("no connection: {why}"),
         End::Answer {
             status,
             reason,

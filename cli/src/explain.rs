@@ -29,6 +29,10 @@ pub(crate) struct Explain {
     /// Who sends it: NAMESPACE/SERVICE, NAMESPACE/, or SERVICE, which is one of the namespace default.
     #[arg(long, value_name = "CALLER", default_value = "default/")]
     from: Caller,
+    /// It comes from outside, through a gateway: NAME or NAMESPACE/NAME of the Gateway. The URL's scheme says whether by
+    /// TLS, and its port which listeners it meets.
+    #[arg(long, value_name = "GATEWAY", conflicts_with = "from")]
+    gateway: Option<String>,
     /// In the mesh of these files alone, instead of the one that runs: a YAML file, a folder of them, or - for standard
     /// input. May be repeated.
     #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
@@ -50,7 +54,10 @@ enum Format {
 
 impl Explain {
     pub(crate) async fn run(self) -> Outcome {
-        let call = call(&self.method, &self.url, &self.headers, self.from)?;
+        let mut call = call(&self.method, &self.url, &self.headers, self.from)?;
+        if let Some(gateway) = &self.gateway {
+            call.through(gateway).map_err(|error| error.within("gateway"))?;
+        }
         let mesh = Mesh::of(&self.files, self.domain, &self.connection).await?;
         let explanation = rehearsal::explain(&mesh.rehearsed(), &call);
         match self.output {
@@ -78,15 +85,20 @@ fn told(explanation: &Explanation, paint: Paint) -> String {
     let Explanation {
         request,
         destination,
+        listener,
         matches,
         rule,
         outcome,
     } = explanation;
-    let from = match request.from.strip_suffix('/') {
-        Some(namespace) => format!("any workload of {namespace}"),
-        None => request.from.clone(),
+    let by = match (&request.from, &request.gateway) {
+        (_, Some(gateway)) => format!("through Gateway {gateway}"),
+        (Some(from), None) => match from.strip_suffix('/') {
+            Some(namespace) => format!("from any workload of {namespace}"),
+            None => format!("from {from}"),
+        },
+        (None, None) => String::new(),
     };
-    let mut out = format!("{} {} from {from}\n\n", request.method, request.url);
+    let mut out = format!("{} {} {by}\n\n", request.method, request.url);
     if let Some(destination) = destination {
         let at = format!("{}:{}", destination.service, destination.port);
         let note = format!(
@@ -94,6 +106,14 @@ fn told(explanation: &Explanation, paint: Paint) -> String {
             destination.protocol, destination.port_because
         );
         line(&mut out, "destination", &format!("{at} {note}"));
+    }
+    if let Some(listener) = listener {
+        let name = &listener.name;
+        let words = format!(
+            "{name} (port {}, host {}, {})",
+            listener.port, listener.hostname, listener.serves
+        );
+        line(&mut out, "listener", &words);
     }
     if !matches.is_empty() {
         out.push_str("matches, by precedence\n");
@@ -110,7 +130,9 @@ fn told(explanation: &Explanation, paint: Paint) -> String {
             } else {
                 format!("{verdict}: {why}")
             };
-            lines.add_row([mark, &candidate.rule, &candidate.wants, &verdict]);
+            let host = candidate.hostname.as_ref().map(|name| format!("{name}, "));
+            let wants = host.unwrap_or_default() + &candidate.wants;
+            lines.add_row([mark, &candidate.rule, &wants, &verdict]);
         }
         for (at, row) in text(lines).lines().enumerate() {
             let row = match at
@@ -132,6 +154,7 @@ fn told(explanation: &Explanation, paint: Paint) -> String {
     }
     match outcome {
         End::Backends(shares) => of_backends(&mut out, shares, paint),
+        End::NoConnection { why } => line(&mut out, "connection", &paint.bad(&format!("none: {why}"))),
         End::Answer {
             status,
             reason,

@@ -24,6 +24,9 @@ pub(crate) struct Get {
     all_namespaces: bool,
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     output: Format,
+    /// Shows what Secrets hold, which is left out of YAML otherwise.
+    #[arg(long)]
+    show_secrets: bool,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -45,6 +48,7 @@ impl Get {
                 self.namespace.clone()
             },
             name: self.name.clone().unwrap_or_default(),
+            secrets: self.show_secrets,
         };
         let answer = operator.get(request).await.map_err(refused)?.into_inner();
         if answer.objects.is_empty() {
@@ -100,11 +104,7 @@ fn print_yaml(objects: &[Object]) {
         if position > 0 {
             println!("---");
         }
-        println!("{}", object.yaml.trim_start_matches("---\n").trim_end());
-        // A comment, because what is printed may be applied again.
-        if !object.conditions.is_empty() {
-            println!("# status: {}", conditions(&object.conditions));
-        }
+        println!("{}", object.yaml.trim_end());
     }
 }
 

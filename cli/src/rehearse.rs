@@ -53,7 +53,12 @@ impl Mesh {
 /// What the control plane has in force.
 pub(crate) async fn live(connection: &ConnectionArgs) -> Result<Live, Box<dyn Error + Send + Sync>> {
     let mut operator = connection.connect().await?;
-    let objects = operator.get(GetRequest::default()).await.map_err(refused)?;
+    // A Secret without what it holds is none.
+    let all = GetRequest {
+        secrets: true,
+        ..GetRequest::default()
+    };
+    let objects = operator.get(all).await.map_err(refused)?;
     let status = operator.status(StatusRequest {}).await.map_err(refused)?;
     Ok(Live::read(objects.get_ref(), status.get_ref())?)
 }

@@ -185,12 +185,7 @@ mod tests {
                 self.records.remove(&delete.key);
             }
             for Upsert { object, text, file } in change.upserts {
-                let record = ObjectRecord {
-                    text,
-                    file,
-                    created: 1,
-                };
-                self.records.insert(object.key(), record);
+                self.records.insert(object.key(), record(text, file));
             }
             for (file, hash) in change.files {
                 match hash {
@@ -204,14 +199,7 @@ mod tests {
         /// An operator applies a Service.
         fn apply(&mut self, name: &str) {
             let text = service(name, 9);
-            self.records.insert(
-                key(name),
-                ObjectRecord {
-                    text,
-                    file: None,
-                    created: 1,
-                },
-            );
+            self.records.insert(key(name), record(text, None));
         }
 
         /// `name:port from` of every Service.
@@ -222,6 +210,17 @@ mod tests {
                 format!("{}:{port} {}", key.name, record.source())
             };
             self.records.iter().map(line).collect()
+        }
+    }
+
+    fn record(text: String, file: Option<String>) -> ObjectRecord {
+        ObjectRecord {
+            text,
+            file,
+            created: 1,
+            generation: 1,
+            created_at: 0,
+            changed_at: 0,
         }
     }
 

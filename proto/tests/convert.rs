@@ -22,6 +22,9 @@ use prost::Message as _;
 use proto::convert::{resource_from_wire, resource_to_wire, workload_from_wire};
 use proto::{encoded, v1};
 
+#[path = "convert/gateway.rs"]
+mod gateway;
+
 /// Makes a valid message wrong in one place.
 type Spoil<T> = fn(&mut T);
 
@@ -321,11 +324,13 @@ fn resource() -> impl Strategy<Value = Resource> {
         0..5,
     )
     .prop_map(|served| Resource::Inbound(Inbound { served }));
-    let port = (protocol(), vec(rule(), 0..3)).prop_map(|(protocol, rules)| DestinationPort {
-        protocol,
-        rules,
-        streams: Vec::new(),
-    });
+    let port = (protocol(), vec(rule(), 0..3), vec(gateway::stream_rule(), 0..3)).prop_map(
+        |(protocol, rules, streams)| DestinationPort {
+            protocol,
+            rules,
+            streams,
+        },
+    );
     let destination = (service(), btree_map(1u16.., port, 0..3))
         .prop_map(|(service, ports)| Resource::Destination(Destination { service, ports }));
     let endpoint = ("[a-z0-9._-]{1,12}", address(), labels()).prop_map(|(id, address, labels)| {
@@ -336,11 +341,15 @@ fn resource() -> impl Strategy<Value = Resource> {
             labels,
         })
     });
-    let outside =
-        (protocol(), btree_set(outside_address(), 0..4)).prop_map(|(protocol, addresses)| OutsidePort {
+    let outside = (
+        protocol(),
+        btree_set(outside_address(), 0..4),
+        option::of(gateway::backend_tls().prop_map(Arc::new)),
+    )
+        .prop_map(|(protocol, addresses, tls)| OutsidePort {
             protocol,
             addresses,
-            tls: None,
+            tls,
         });
     let reached = prop_oneof![
         vec(endpoint, 0..4).prop_map(Endpoints::Mesh),
@@ -353,7 +362,12 @@ fn resource() -> impl Strategy<Value = Resource> {
             policies: BTreeMap::new(),
         })
     });
-    prop_oneof![inbound, destination, endpoints]
+    prop_oneof![
+        inbound,
+        destination,
+        endpoints,
+        gateway::gateway().prop_map(Resource::Gateway)
+    ]
 }
 
 fn rule() -> impl Strategy<Value = Rule> {

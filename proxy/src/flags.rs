@@ -44,7 +44,7 @@ pub struct SidecarFlags {
     /// Namespace of the workload.
     #[arg(long, env = "WEFT_NAMESPACE", default_value = "default")]
     pub namespace: Label,
-    /// Service account, where it is not the service's name.
+    /// Service account, where it is not the name of the service, or of the gateway.
     #[arg(long, env = "WEFT_SERVICE_ACCOUNT")]
     pub service_account: Option<Label>,
     /// Unique name of this workload; made from the service and a random number where it is not given.
@@ -186,7 +186,8 @@ impl SidecarFlags {
             workload_id,
             locals: locals.collect(),
             service: service.to_string(),
-            service_account: Some(self.service_account.unwrap_or(service)),
+            // Only this account is let in as the Gateway's proxy.
+            service_account: self.service_account.or(self.gateway.clone()).or(Some(service)),
             namespace: self.namespace,
             gateway: self.gateway,
             labels: Labels::new(labels)?,

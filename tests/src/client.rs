@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use crate::BoxError;
 use crate::app::Body as AnyBody;
@@ -57,6 +58,34 @@ impl Http {
         Self {
             sender: Sender::Two(sender),
         }
+    }
+
+    /// Over a TLS connection, in whichever version its handshake agreed on.
+    pub async fn tls(stream: TlsStream<TcpStream>) -> Self {
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let io = TokioIo::new(stream);
+        if is_http2 {
+            let handshake = http2::handshake(TokioExecutor::new(), io).await;
+            let (sender, connection) = handshake.expect("HTTP/2");
+            tokio::spawn(connection);
+            return Self {
+                sender: Sender::Two(sender),
+            };
+        }
+        let (sender, connection) = http1::handshake(io).await.expect("HTTP/1.1");
+        tokio::spawn(connection.with_upgrades());
+        Self {
+            sender: Sender::One(sender),
+        }
+    }
+
+    /// GET of a path from the host of a gateway, as a browser sends it.
+    pub async fn ask(&mut self, host: &str, path: &str) -> Answer {
+        let request = match &self.sender {
+            Sender::One(_) => request("GET", path).header(HOST, host),
+            Sender::Two(_) => request("GET", &format!("https://{host}{path}")),
+        };
+        self.send(request.body(nothing()).expect("a request")).await
     }
 
     /// GET. Over HTTP/1.1 the whole URL is the target, as to a proxy.

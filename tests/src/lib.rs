@@ -14,6 +14,7 @@ pub mod binaries;
 pub mod chain;
 pub mod client;
 pub mod echo;
+pub mod edge;
 pub mod hostile;
 pub mod hostile_cases;
 pub mod hostile_cases_h2;

@@ -71,6 +71,11 @@ impl Mesh {
         Workload::new(self, service)
     }
 
+    /// The proxy of a Gateway, to be started.
+    pub fn gateway(&self, name: &str) -> Workload<'_> {
+        Workload::gateway(self, name)
+    }
+
     /// A sidecar without an application, from which tests call.
     pub async fn visitor(&self) -> crate::Sidecar {
         self.workload("visitor").start().await

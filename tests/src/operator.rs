@@ -93,6 +93,7 @@ impl Operator {
             kind: kind.to_owned(),
             namespace: "default".to_owned(),
             name: name.to_owned(),
+            secrets: false,
         };
         within("get", self.client.clone().get(request))
             .await

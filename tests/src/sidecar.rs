@@ -24,9 +24,10 @@ pub struct Workload<'m> {
     has_app: bool,
     joins: bool,
     wait_for_app: bool,
+    is_gateway: bool,
 }
 
-/// A running sidecar.
+/// A running sidecar, or gateway, which has neither `outbound` nor `inbound`.
 pub struct Sidecar {
     /// Unique in its mesh.
     pub workload: String,
@@ -62,6 +63,16 @@ impl<'m> Workload<'m> {
             has_app: false,
             joins: true,
             wait_for_app: true,
+            is_gateway: false,
+        }
+    }
+
+    /// The proxy of a Gateway. Its start waits until all ports of the Gateway are open.
+    pub(crate) fn gateway(mesh: &'m Mesh, name: &str) -> Self {
+        Self {
+            is_gateway: true,
+            has_app: true,
+            ..Self::new(mesh, name)
         }
     }
 
@@ -176,18 +187,27 @@ impl<'m> Workload<'m> {
     fn launched(self, token: Option<String>) -> Launch {
         let workload = format!("{}-{}", self.service, self.mesh.next_number());
         let data = self.mesh.path().join(format!("proxy-{workload}"));
+        let of_sidecar = [
+            ("--service", self.service.clone()),
+            ("--outbound", "127.0.0.1:0".to_owned()),
+            ("--inbound", "127.0.0.1:0".to_owned()),
+        ];
+        let of_gateway = [("--gateway", self.service)];
+        let kind = if self.is_gateway {
+            &of_gateway[..]
+        } else {
+            &of_sidecar[..]
+        };
         let flags = [
-            ("--service", self.service),
             ("--workload-id", workload.clone()),
             ("--control-plane", self.mesh.control_plane_address().to_string()),
             ("--data", data.display().to_string()),
-            ("--outbound", "127.0.0.1:0".to_owned()),
-            ("--inbound", "127.0.0.1:0".to_owned()),
             ("--admin", "127.0.0.1:0".to_owned()),
             ("--metrics", "127.0.0.1:0".to_owned()),
         ];
-        let mut args: Vec<String> = flags
+        let mut args: Vec<String> = kind
             .iter()
+            .chain(&flags)
             .map(|(flag, value)| format!("{flag}={value}"))
             .collect();
         args.extend(self.args);

@@ -41,6 +41,85 @@ fn route(kind: &str, service: &str, rules: &str) -> String {
     )
 }
 
+/// A Gateway at 127.0.0.1 with a flow mapping for each of its listeners.
+pub fn gateway(name: &str, listeners: &[String]) -> String {
+    let listeners: String = listeners
+        .iter()
+        .map(|listener| format!("    - {listener}\n"))
+        .collect();
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n\
+         metadata: {{name: {name}, namespace: default}}\nspec:\n  gatewayClassName: weft\n  \
+         addresses: [{{value: 127.0.0.1}}]\n  listeners:\n{listeners}---\n"
+    )
+}
+
+/// An object of `gateway.networking.k8s.io/v1`, or of the version that follows its kind after a space, with this as spec.
+pub fn object(kind: &str, name: &str, spec: &str) -> String {
+    let (kind, version) = kind.split_once(' ').unwrap_or((kind, "v1"));
+    format!(
+        "apiVersion: gateway.networking.k8s.io/{version}\nkind: {kind}\n\
+         metadata: {{name: {name}, namespace: default}}\nspec: {spec}\n---\n"
+    )
+}
+
+/// A `kubernetes.io/tls` Secret.
+pub fn secret(name: &str, chain: &str, key: &str) -> String {
+    let (chain, key) = (indented(chain), indented(key));
+    format!(
+        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {{name: {name}, namespace: default}}\n\
+         stringData:\n  tls.crt: |\n    {chain}\n  tls.key: |\n    {key}\n---\n"
+    )
+}
+
+/// A ConfigMap with authorities.
+pub fn authorities(name: &str, pem: &str) -> String {
+    let pem = indented(pem);
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: default}}\n\
+         data:\n  ca.crt: |\n    {pem}\n---\n"
+    )
+}
+
+/// A Service without a selector, and slices with these addresses for its one port.
+pub fn outside(name: &str, port: u16, protocol: &str, addresses: &[SocketAddr]) -> String {
+    outside_over("TCP", name, port, protocol, addresses)
+}
+
+/// The same over `TCP` or `UDP`.
+pub fn outside_over(
+    transport: &str,
+    name: &str,
+    port: u16,
+    protocol: &str,
+    addresses: &[SocketAddr],
+) -> String {
+    let app_protocol = match protocol {
+        "" => String::new(),
+        protocol => format!(", appProtocol: {protocol}"),
+    };
+    let mut text = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
+         spec: {{ports: [{{port: {port}, protocol: {transport}{app_protocol}}}]}}\n---\n"
+    );
+    for (number, address) in addresses.iter().enumerate() {
+        let _ = write!(
+            text,
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: {name}-{number}, namespace: default, labels: {{kubernetes.io/service-name: {name}}}}}\n\
+             addressType: IPv4\nports: [{{port: {}, protocol: {transport}}}]\n\
+             endpoints: [{{addresses: [{}]}}]\n---\n",
+            address.port(),
+            address.ip()
+        );
+    }
+    text
+}
+
+fn indented(pem: &str) -> String {
+    pem.trim().replace('\n', "\n    ")
+}
+
 /// A BackendTrafficPolicy named as the Service that it is for; `spec` is YAML, flush left.
 pub fn traffic_policy(service: &str, spec: &str) -> String {
     let spec = spec.trim().replace('\n', "\n  ");
@@ -49,19 +128,4 @@ pub fn traffic_policy(service: &str, spec: &str) -> String {
          metadata: {{name: {service}, namespace: default}}\nspec:\n  \
          targetRefs: [{{group: \"\", kind: Service, name: {service}}}]\n  {spec}\n---\n"
     )
-}
-
-/// A Service of addresses that the mesh does not run, with port 80.
-pub fn outside(name: &str, protocol: &str, addresses: &[SocketAddr]) -> String {
-    let slice = |(number, address): (usize, &SocketAddr)| {
-        format!(
-            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
-             metadata: {{name: {name}-{number}, labels: {{kubernetes.io/service-name: {name}}}}}\n\
-             addressType: IPv4\nports: [{{port: {}}}]\nendpoints: [{{addresses: [{}]}}]\n---\n",
-            address.port(),
-            address.ip()
-        )
-    };
-    let slices: String = addresses.iter().enumerate().map(slice).collect();
-    service_selecting(name, "", 80, protocol) + &slices
 }

@@ -22,7 +22,8 @@ async fn pay(count: usize, policy: &str) -> (Vec<App>, Mesh, Sidecar) {
     }
     let addresses: Vec<SocketAddr> = apps.iter().map(|app| app.address).collect();
     let mesh =
-        Mesh::with(&(yaml::outside("pay", "http", &addresses) + &yaml::traffic_policy("pay", policy))).await;
+        Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + &yaml::traffic_policy("pay", policy)))
+            .await;
     let visitor = mesh.visitor().await;
     (apps, mesh, visitor)
 }
@@ -103,7 +104,7 @@ async fn when_an_endpoint_leaves_only_its_own_keys_move() {
     }
     let left: Vec<SocketAddr> = apps[1..].iter().map(|app| app.address).collect();
     mesh.operator().delete("EndpointSlice", "pay-4").await;
-    mesh.apply(&yaml::outside("pay", "http", &left)).await;
+    mesh.apply(&yaml::outside("pay", 80, "http", &left)).await;
     for (user, home) in homes.iter().enumerate() {
         let now = app_of(&call(&visitor, "x-user", &user.to_string()).await);
         assert_eq!(now == *home, *home != "pay-0", "{user} went from {home} to {now}");

@@ -31,7 +31,7 @@ async fn five(switch: &Arc<AtomicBool>, policy: &str) -> (Vec<App>, Mesh) {
         apps.push(App::echo(&format!("pay-{number}")).await);
     }
     let addresses: Vec<SocketAddr> = apps.iter().map(|app| app.address).collect();
-    let mesh = Mesh::with(&(yaml::outside("pay", "http", &addresses) + policy)).await;
+    let mesh = Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + policy)).await;
     (apps, mesh)
 }
 

@@ -202,6 +202,58 @@ request      x-order: 1 is set, x-debug is removed
     );
 }
 
+#[tokio::test]
+async fn what_comes_through_a_gateway_can_be_asked_too() {
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: weft
+  listeners: [{name: web, port: 80, protocol: HTTP, hostname: '*.example.com'}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: edge}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [www.example.com]
+  rules: [{matches: [{path: {value: /orders}}], backendRefs: [{name: red, port: 80}]}]
+---
+";
+    let tests = "config: [mesh.yaml]
+tests:
+  - name: orders are red
+    request: {url: http://www.example.com/orders/1, gateway: edge}
+    expect: {backend: red:80, rule: HTTPRoute/default/edge#0}
+  - name: nobody else is served
+    request: {url: http://www.example.org/orders/1, gateway: default/edge}
+    expect: {status: 404}
+";
+    let folder = Folder::with(&[("mesh.yaml", &(shop(1, 1) + gateway)), ("tests.yaml", tests)]);
+    let (code, stdout, stderr) = out(&folder.weft(&["route", "test", "-f", "tests.yaml"]).await);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let explain = [
+        "explain",
+        "GET",
+        "http://www.example.com/",
+        "--gateway",
+        "edge",
+        "-f",
+        "mesh.yaml",
+    ];
+    let (_, stdout, _) = out(&folder.weft(&explain).await);
+    let expected = "\
+GET http://www.example.com/ through Gateway default/edge
+
+listener     web (port 80, host *.example.com, HTTP)
+matches, by precedence
+   RULE                      MATCH
+   HTTPRoute/default/edge#0  www.example.com, PathPrefix /orders  no: the path is /
+answer       404 no_route: no rule of the listener's routes matches
+";
+    assert_eq!(stdout, expected);
+}
+
 /// What is explained is what happens.
 #[tokio::test]
 async fn explain_asks_the_mesh_that_runs_and_is_right() {

@@ -8,6 +8,7 @@ use super::cpu::{Memory, Usage};
 use super::load::idle::Idle;
 use super::load::{LoadError, probe};
 use super::measure::{MeasureError, Sample, as_f64};
+use super::mesh::Sidecar;
 use super::peers::{Door, Peer, PeerError, Setting, Weft};
 use super::plan::Metric;
 
@@ -77,6 +78,15 @@ pub(crate) fn services(weft: &Weft, setting: &Setting) -> Result<Sample, Contend
     let after = settled(&usage);
     let kb = (after.pss - before.pss) * 1.024 / f64::from(SERVICES);
     Ok(Sample::from([(Metric::KbPerService, kb)]))
+}
+
+/// Memory of a sidecar as it is.
+pub(crate) fn ready(sidecar: &Sidecar) -> Sample {
+    let memory = settled(&Usage::of([&sidecar.process]));
+    Sample::from([
+        (Metric::PssMb, memory.pss / 1024.0),
+        (Metric::RssMb, memory.rss / 1024.0),
+    ])
 }
 
 fn per_connection(before: Memory, after: Memory, count: usize) -> Sample {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::operator::Operator;
 use super::ports;
 use super::process::{self, Process, ProcessError};
 
@@ -22,6 +23,8 @@ pub(crate) enum MeshError {
     Process(#[from] ProcessError),
     #[error("`weft status` names no generation:\n{0}")]
     Status(String),
+    #[error("the operator's connection: {0}")]
+    Operator(String),
     #[error("no port: {0}")]
     Port(#[source] io::Error),
     #[error("{path}: {source}")]
@@ -115,6 +118,11 @@ impl Mesh {
         self.with_data(&mut command);
         process::output(command)?;
         Ok(())
+    }
+
+    /// An operator with one kept connection.
+    pub(crate) fn operator(&self) -> Result<Operator, MeshError> {
+        Operator::connect(&self.folder.join("data"))
     }
 
     /// A file of the folder that the control plane watches.

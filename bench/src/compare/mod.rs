@@ -13,6 +13,7 @@ mod load;
 mod measure;
 mod memory;
 mod mesh;
+mod operator;
 mod peers;
 mod plan;
 mod ports;

@@ -36,10 +36,10 @@ pub(crate) enum Workload {
     /// Opaque TCP through two hops, beside a direct TLS connection
     #[value(name = "I", alias = "i")]
     I,
-    /// Weft alone: A with 1,000 routes and services, beside A with one
+    /// Weft alone: A with 1,000 routes and services, beside A with one; memory in a mesh of 2,000 services
     #[value(name = "scale")]
     Scale,
-    /// Weft alone: G with 10 changes of configuration per second, beside G without
+    /// Weft alone: G with 10 and with 200 changes of configuration per second, beside G without
     #[value(name = "churn")]
     Churn,
 }
@@ -64,6 +64,7 @@ pub(crate) enum Case {
     TcpBulk,
     TcpPing,
     Scale,
+    Crowd,
     Churn,
 }
 
@@ -96,6 +97,8 @@ pub(crate) enum Metric {
     RssMb,
     KbPerConnection,
     KbPerService,
+    /// From the last change to an answer that shows it.
+    InEffectMs,
     Syscalls,
     /// Answers in one measurement; for other figures only.
     Requests,
@@ -147,7 +150,7 @@ impl Workload {
             Self::G => vec![Case::OpenPlain, Case::OpenMesh],
             Self::H => vec![Case::Grpc],
             Self::I => vec![Case::TcpBulk, Case::TcpPing],
-            Self::Scale => vec![Case::Scale],
+            Self::Scale => vec![Case::Scale, Case::Crowd],
             Self::Churn => vec![Case::Churn],
         }
     }
@@ -166,7 +169,7 @@ impl Case {
             Self::OpenPlain | Self::OpenMesh => "G",
             Self::Grpc => "H",
             Self::TcpBulk | Self::TcpPing => "I",
-            Self::Scale => "scale",
+            Self::Scale | Self::Crowd => "scale",
             Self::Churn => "churn",
         }
     }
@@ -195,6 +198,10 @@ impl Case {
             Self::TcpBulk => "opaque TCP, two hops, mTLS, bulk".to_owned(),
             Self::TcpPing => "opaque TCP, two hops, mTLS, 64 B there and back".to_owned(),
             Self::Scale => "HTTP/1.1, one hop, plain, 64 connections, many routes and services".to_owned(),
+            Self::Crowd => {
+                "memory of a sidecar that calls 5 services, of 2,000 with 10 endpoints and 3 routes each"
+                    .to_owned()
+            }
             Self::Churn => format!("{MESH_RATE} requests/s, two hops, mTLS, while the configuration changes"),
         }
     }
@@ -202,8 +209,8 @@ impl Case {
     /// The columns; ratios are of the first.
     pub(crate) fn metrics(self) -> &'static [Metric] {
         use Metric::{
-            CpuMicros, KbPerConnection, KbPerService, MbPerCpu, MbPerCpuOfAll, MbPerSecond, P50, P99, P999,
-            PerSecond, PssMb, ResumedPercent, RssMb, Syscalls,
+            CpuMicros, InEffectMs, KbPerConnection, KbPerService, MbPerCpu, MbPerCpuOfAll, MbPerSecond, P50,
+            P99, P999, PerSecond, PssMb, ResumedPercent, RssMb, Syscalls,
         };
         match self {
             Self::Plain(_) | Self::Mesh(_) | Self::H2c | Self::Grpc | Self::Scale => {
@@ -212,13 +219,13 @@ impl Case {
             Self::BulkPlain | Self::BulkMesh => &[MbPerCpu, MbPerSecond],
             Self::NewPlain => &[CpuMicros, PerSecond, P99],
             Self::Handshake(_) => &[CpuMicros, PerSecond, P99, ResumedPercent],
-            Self::Ready => &[RssMb, PssMb],
+            Self::Ready | Self::Crowd => &[RssMb, PssMb],
             Self::IdlePlain | Self::IdleTls => &[KbPerConnection],
             Self::PerService => &[KbPerService],
             Self::OpenPlain | Self::OpenMesh => &[CpuMicros, P50, P99, P999],
             Self::TcpBulk => &[MbPerCpuOfAll, MbPerCpu, MbPerSecond],
             Self::TcpPing => &[P50, P99, P999, CpuMicros],
-            Self::Churn => &[P99, P50, P999, CpuMicros],
+            Self::Churn => &[P99, P50, P999, CpuMicros, InEffectMs],
         }
     }
 }
@@ -264,6 +271,7 @@ impl Metric {
             Self::RssMb => "RSS MB",
             Self::KbPerConnection => "KB/connection",
             Self::KbPerService => "KB/service",
+            Self::InEffectMs => "last change in effect ms",
             Self::Syscalls => "syscalls/request",
             Self::Requests => "requests",
         }
@@ -276,6 +284,7 @@ impl Metric {
             | Self::PerSecond
             | Self::MbPerSecond
             | Self::ResumedPercent
+            | Self::InEffectMs
             | Self::Requests => 0,
             Self::P50 | Self::P99 | Self::P999 | Self::Syscalls => 2,
             Self::CpuMicros | Self::PssMb | Self::RssMb | Self::KbPerConnection | Self::KbPerService => 1,

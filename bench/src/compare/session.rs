@@ -56,6 +56,9 @@ impl Session<'_> {
             match case {
                 Case::Ready | Case::IdlePlain | Case::IdleTls | Case::PerService => {}
                 Case::Scale => self.scale(),
+                // Processes that are started for it hardly vary.
+                Case::Crowd if round > 0 => {}
+                Case::Crowd => self.crowd(),
                 Case::Churn => self.churn(),
                 _ => self.everybody(round, *case, contenders)?,
             }
@@ -157,6 +160,18 @@ impl Session<'_> {
                 let why = why.clone();
                 self.note(Case::Scale, weft.name(), Err(why));
             }
+        }
+    }
+
+    fn crowd(&mut self) {
+        let Some(weft) = self.weft else { return };
+        match guard_rails::crowd(weft, self.setting) {
+            Ok(rows) => {
+                for (label, sample) in rows {
+                    self.note(Case::Crowd, label, Ok(sample));
+                }
+            }
+            Err(error) => self.note(Case::Crowd, weft.name(), Err(error.to_string())),
         }
     }
 

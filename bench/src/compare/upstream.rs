@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -45,6 +45,14 @@ pub(crate) struct Apps {
 pub(crate) struct Upstream {
     pub(crate) apps: Apps,
     nginx: Process,
+}
+
+/// Where the HTTP application listens, at one port of each: 127.0.0.1 and its neighbours.
+pub(crate) fn addresses() -> [IpAddr; 10] {
+    std::array::from_fn(|at| {
+        let last = u8::try_from(at + 1).unwrap_or(u8::MAX);
+        Ipv4Addr::new(127, 0, 0, last).into()
+    })
 }
 
 impl Upstream {
@@ -90,9 +98,13 @@ fn nginx(folder: &Path, http: SocketAddr, h2c: SocketAddr) -> Result<Process, Up
          location = /4k {{ set $k {kib}; return 200 $k$k$k$k; }}",
         files.display()
     );
+    let listens: String = addresses()
+        .iter()
+        .map(|ip| format!("listen {ip}:{}; ", http.port()))
+        .collect();
     let servers = format!(
         "open_file_cache max=10 inactive=1h; open_file_cache_valid 1h; http2_max_concurrent_streams 1024;
-         server {{ listen {http}; {locations} }}
+         server {{ {listens}{locations} }}
          server {{ listen {h2c} http2; {locations} }}"
     );
     let path = folder.join("app.conf");

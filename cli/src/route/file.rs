@@ -145,6 +145,7 @@ struct WrittenRequest {
     #[serde(default)]
     headers: BTreeMap<String, Spanned<String>>,
     from: Option<Spanned<String>>,
+    gateway: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -199,6 +200,10 @@ impl WrittenRequest {
                 .filter(|_| error.path.to_string() == "method");
             (of_method.unwrap_or(&self.url).referenced, error)
         })?;
+        if let Some(gateway) = &self.gateway {
+            call.through(&gateway.value)
+                .map_err(|error| (gateway.referenced, error.within("gateway")))?;
+        }
         for (name, value) in &self.headers {
             call.add_header(name, &value.value)
                 .map_err(|error| (value.referenced, error.within("headers")))?;

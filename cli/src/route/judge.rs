@@ -79,7 +79,7 @@ pub(super) fn faults(expect: &Expect, explanation: &Explanation) -> Vec<Fault> {
     if let Some(expected) = &expect.location {
         let got = match end {
             End::Answer { location, .. } => location.clone(),
-            End::Backends(_) => None,
+            End::Backends(_) | End::NoConnection { .. } => None,
         };
         must(
             "location",
@@ -99,7 +99,7 @@ pub(super) fn faults(expect: &Expect, explanation: &Explanation) -> Vec<Fault> {
         let Some(expected) = expected else { continue };
         let shares = match end {
             End::Backends(shares) => shares.as_slice(),
-            End::Answer { .. } => &[],
+            End::Answer { .. } | End::NoConnection { .. } => &[],
         };
         let mut met = shares
             .iter()
@@ -146,6 +146,7 @@ fn is_named(name: &BackendName, backend: &str) -> bool {
 /// The status that the proxy answers with itself; 500 where no backend resolves.
 fn status(end: &End) -> Option<u16> {
     match end {
+        End::NoConnection { .. } => None,
         End::Answer { status, .. } => Some(*status),
         End::Backends(shares) => {
             let mut used = shares.iter().filter(|share| share.weight > 0);

@@ -7,65 +7,96 @@ use proto::v1;
 use proto::v1::applied_object::Change as WireChange;
 use tonic::Status;
 
-use crate::mesh::{Change, Upsert};
-use crate::sources::{DEFAULT_NAMESPACE, Diagnostic, Kind, ObjectKey};
+use crate::mesh::Change;
+use crate::sources::{DEFAULT_NAMESPACE, Diagnostic, FileDocument, Kind, MAX_DIAGNOSTICS, ObjectKey};
 use crate::stream::ProxyRecord;
 use crate::tokens::unix_wire;
-use crate::view::{self, MeshState, StoredObject};
+use crate::view::{self, Judge, MeshState, ProxyReport, Reports, StoredObject};
+
+/// Warnings of one answer; what is beyond them is left out.
+const MAX_WARNINGS: usize = MAX_DIAGNOSTICS;
 
 /// What applying would come to; conditions as they would be then.
-pub(super) fn foreseen(state: &MeshState, keys: &[ObjectKey], upserts: Vec<Upsert>) -> v1::ApplyResponse {
+pub(super) fn foreseen(state: &MeshState, documents: &[FileDocument]) -> v1::ApplyResponse {
     let mut next = state.clone();
-    let mut changes = Vec::with_capacity(upserts.len());
-    for Upsert { object, .. } in upserts {
+    let mut changes = Vec::with_capacity(documents.len());
+    for object in documents.iter().map(|of_file| &of_file.document.object) {
         let known = state.objects.get(&object.key());
         changes.push(match known {
             None => Change::Created,
-            Some(known) if known.object == object => Change::Unchanged,
+            Some(known) if known.object == *object => Change::Unchanged,
             Some(_) => Change::Configured,
         });
-        let created = known.map_or(state.generation.0.saturating_add(1), |known| known.created);
-        next.objects
-            .insert(object.key(), StoredObject { object, created });
+        let stored = StoredObject {
+            object: object.clone(),
+            created: known.map_or(state.generation.0.saturating_add(1), |known| known.created),
+        };
+        next.objects.insert(object.key(), stored);
     }
-    applied(&next, state.generation, keys, &changes)
+    applied(&next, state.generation, documents, &changes)
 }
 
 pub(super) fn applied(
     state: &MeshState,
     generation: Generation,
-    keys: &[ObjectKey],
+    documents: &[FileDocument],
     changes: &[Change],
 ) -> v1::ApplyResponse {
-    let applied = keys.iter().zip(changes).map(|(key, change)| v1::AppliedObject {
-        name: Some(name_to_wire(key)),
+    let judge = Judge::of_configuration(state);
+    let keys = documents.iter().map(|of_file| of_file.document.object.key());
+    let applied = keys.zip(changes).map(|(key, change)| v1::AppliedObject {
+        name: Some(name_to_wire(&key)),
         change: change_to_wire(*change).into(),
-        conditions: conditions(state, key),
+        conditions: conditions_to_wire(judge.conditions(&key)),
     });
+    let applied = applied.collect();
+    let warnings = documents.iter().flat_map(|of_file| warnings(&judge, of_file));
     v1::ApplyResponse {
         generation: generation.0,
         errors: Vec::new(),
-        applied: applied.collect(),
+        applied,
+        warnings: warnings.take(MAX_WARNINGS).collect(),
     }
 }
 
-/// The text with its conditions below, as comments: the door takes no status, and what is shown can be applied.
-pub(super) fn with_status(text: &str, conditions: &[v1::Condition]) -> String {
-    let mut yaml = text.trim_end().to_owned();
-    yaml.push('\n');
-    if conditions.is_empty() {
-        return yaml;
+/// With their places in the file.
+fn warnings(judge: &Judge<'_>, of_file: &FileDocument) -> Vec<v1::Diagnostic> {
+    let FileDocument { file, document } = of_file;
+    let warnings = judge.warnings(&document.object.key()).into_iter();
+    let placed = warnings.map(|warning| {
+        let (line, column) = document.place_of(&warning.path);
+        v1::Diagnostic {
+            file: file.clone(),
+            line,
+            column,
+            field: warning.path.to_string(),
+            message: warning.message,
+        }
+    });
+    placed.collect()
+}
+
+/// What the connected proxies of each Gateway say of their ports.
+pub(super) fn reports(state: &MeshState, records: &BTreeMap<WorkloadId, ProxyRecord>) -> Reports {
+    let mut reports = Reports::new();
+    for (id, record) in records {
+        let Some(gateway) = state.workloads.get(id).and_then(view::served_gateway) else {
+            continue;
+        };
+        let refusal = record.refusal.as_ref().map(|refusal| {
+            let of_field = match refusal.field.as_str() {
+                "" => String::new(),
+                field => format!(" (field {field})"),
+            };
+            format!("{}{of_field}", refusal.why)
+        });
+        let report = ProxyReport {
+            ports: record.ports.clone(),
+            refusal,
+        };
+        reports.entry(gateway).or_default().insert(id.clone(), report);
     }
-    yaml += "# status:\n#   conditions:\n";
-    for condition in conditions {
-        let status = if condition.status { "True" } else { "False" };
-        let (r#type, reason) = (&condition.r#type, &condition.reason);
-        yaml += &format!(
-            "#   - {{type: {}, status: {status:?}, reason: {reason}, message: {:?}}}\n",
-            r#type, condition.message
-        );
-    }
-    yaml
+    reports
 }
 
 /// Every workload that is connected or expected back.
@@ -107,14 +138,14 @@ pub(super) fn proxies(
     state.workloads.iter().map(status).collect()
 }
 
-pub(super) fn conditions(state: &MeshState, key: &ObjectKey) -> Vec<v1::Condition> {
+pub(super) fn conditions_to_wire(conditions: Vec<view::Condition>) -> Vec<v1::Condition> {
     let wire = |condition: view::Condition| v1::Condition {
         r#type: condition.type_.to_owned(),
         status: condition.status,
         reason: condition.reason.to_owned(),
         message: condition.message,
     };
-    view::conditions(state, key).into_iter().map(wire).collect()
+    conditions.into_iter().map(wire).collect()
 }
 
 pub(super) fn name_to_wire(key: &ObjectKey) -> v1::ObjectName {

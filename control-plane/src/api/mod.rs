@@ -3,6 +3,7 @@
 mod answers;
 mod identity;
 mod operator;
+mod shown;
 
 pub(crate) use identity::IdentityService;
 pub(crate) use operator::OperatorService;

@@ -8,7 +8,8 @@ use proto::v1;
 use proto::v1::operator_server::Operator;
 use tonic::{Request, Response, Status};
 
-use super::answers::{applied, conditions, foreseen, name_from_wire, name_to_wire, proxies, with_status};
+use super::answers::{applied, conditions_to_wire, foreseen, name_from_wire, name_to_wire, proxies, reports};
+use super::shown::{observed, shown};
 use crate::authority::Issuer;
 use crate::callers::Caller;
 use crate::folder::Folder;
@@ -19,6 +20,7 @@ use crate::store::{Store, StoreError};
 use crate::stream::Fleet;
 use crate::tasks::Tasks;
 use crate::tokens::{self, Account, NewToken, TokenError, unix_wire};
+use crate::view::Judge;
 
 /// Files of one `Apply`.
 const MAX_FILES: usize = 1000;
@@ -40,24 +42,28 @@ impl Operator for OperatorService {
         let who = caller(&request);
         let v1::ApplyRequest { files, dry_run } = request.into_inner();
         let read = tokio::task::spawn_blocking(move || read(&files)).await;
-        let upserts = match read.map_err(|_| Status::internal("reading was cut off"))? {
-            Ok(upserts) => upserts,
+        let documents = match read.map_err(|_| Status::internal("reading was cut off"))? {
+            Ok(documents) => documents,
             Err(problems) => return Ok(Response::new(self.refused(&problems))),
         };
-        let keys: Vec<ObjectKey> = upserts.iter().map(|upsert| upsert.object.key()).collect();
         if dry_run {
-            let answer = self.mesh.read(|state| foreseen(state, &keys, upserts));
+            let answer = self.mesh.read(|state| foreseen(state, &documents));
             return Ok(Response::new(answer));
         }
+        let upsert = |of_file: &FileDocument| Upsert {
+            object: of_file.document.object.clone(),
+            text: of_file.document.text.clone(),
+            file: None,
+        };
         let change = ConfigChange {
-            upserts,
+            upserts: documents.iter().map(upsert).collect(),
             ..ConfigChange::default()
         };
         let (generation, changes) = self.mesh.configure(change).await?;
-        tracing::info!(who, %generation, objects = keys.len(), "applied");
+        tracing::info!(who, %generation, objects = documents.len(), "applied");
         let answer = self
             .mesh
-            .read(|state| applied(state, generation, &keys, &changes));
+            .read(|state| applied(state, generation, &documents, &changes));
         Ok(Response::new(answer))
     }
 
@@ -97,19 +103,22 @@ impl Operator for OperatorService {
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
         }
         let fits = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
+        let proxies = self.fleet.records();
         let answer = self.mesh.read_written(|state, records| {
+            let reports = reports(state, &proxies);
+            let judge = Judge::new(state, &reports);
             let chosen = records.iter().filter(|(key, _)| {
                 fits(&wanted.kind, key.kind.as_str())
                     && (!key.kind.is_namespaced() || fits(&wanted.namespace, key.namespace.as_str()))
                     && fits(&wanted.name, key.name.as_str())
             });
             let objects = chosen.map(|(key, record)| {
-                let conditions = conditions(state, key);
+                let status = judge.status(key, &observed(record));
                 v1::Object {
                     name: Some(name_to_wire(key)),
-                    yaml: with_status(&record.text, &conditions),
+                    yaml: shown(key, record, status, wanted.secrets),
                     source: record.source().to_owned(),
-                    conditions,
+                    conditions: conditions_to_wire(judge.conditions(key)),
                     created: record.created,
                     from_file: record.file.is_some(),
                 }
@@ -218,6 +227,7 @@ impl OperatorService {
             generation: self.mesh.generation().0,
             errors: problems.iter().map(v1::Diagnostic::from).collect(),
             applied: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 }
@@ -240,18 +250,12 @@ fn not_made(error: TokenError) -> Status {
 }
 
 /// All objects of all files, or everything that is wrong with them.
-fn read(files: &[v1::SourceFile]) -> Result<Vec<Upsert>, Vec<Diagnostic>> {
+fn read(files: &[v1::SourceFile]) -> Result<Vec<FileDocument>, Vec<Diagnostic>> {
     if files.len() > MAX_FILES {
         return Err(vec![Diagnostic::of_file(
             "",
             format!("more than {MAX_FILES} files"),
         )]);
     }
-    let documents = parse_files(files.iter().map(|file| (&*file.name, &*file.text)))?;
-    let upsert = |FileDocument { document, .. }| Upsert {
-        object: document.object,
-        text: document.text,
-        file: None,
-    };
-    Ok(documents.into_iter().map(upsert).collect())
+    parse_files(files.iter().map(|file| (&*file.name, &*file.text)))
 }

@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, HashMap};
 
 use model::workload::Workload;
 use model::{Generation, WorkloadId};
+use serde_json::Value;
 
 use super::change::{Change, ChangeError, ConfigChange, Upsert};
 use super::{Contents, SessionNumber};
 use crate::settings::Limits;
-use crate::sources::{Object, ObjectKey};
+use crate::sources::{Object, ObjectKey, value_of};
 use crate::store::{Commit, ObjectRecord, WorkloadRecord};
 
 /// Changes on top of the contents; `None` takes something away.
 pub(super) struct Draft<'a> {
     contents: &'a Contents,
     limits: &'a Limits,
+    /// Unix seconds.
+    now: u64,
     overlay: Overlay,
 }
 
@@ -30,7 +33,7 @@ pub(super) struct Overlay {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(contents: &'a Contents, limits: &'a Limits) -> Self {
+    pub(super) fn new(contents: &'a Contents, limits: &'a Limits, now: u64) -> Self {
         let overlay = Overlay {
             generation: contents.state.generation,
             ..Overlay::default()
@@ -38,6 +41,7 @@ impl<'a> Draft<'a> {
         Self {
             contents,
             limits,
+            now,
             overlay,
         }
     }
@@ -73,21 +77,37 @@ impl<'a> Draft<'a> {
 
     fn upsert(&mut self, upsert: &Upsert) -> Change {
         let key = upsert.object.key();
-        let (change, created) = match self.object(&key) {
-            None => (Change::Created, self.next().0),
-            Some((known, record)) if *known == upsert.object => {
+        let record = ObjectRecord {
+            text: upsert.text.clone(),
+            file: upsert.file.clone(),
+            created: self.next().0,
+            generation: 1,
+            created_at: self.now,
+            changed_at: self.now,
+        };
+        let (change, record) = match self.object(&key) {
+            None => (Change::Created, record),
+            Some((known, before)) if *known == upsert.object && is_same(&before.text, &upsert.text) => {
                 // What was applied over a file as it stands stays the file's.
                 if upsert.file.is_none() {
                     return Change::Unchanged;
                 }
-                (Change::Unchanged, record.created)
+                let record = ObjectRecord {
+                    text: record.text,
+                    file: record.file,
+                    ..before.clone()
+                };
+                (Change::Unchanged, record)
             }
-            Some((_, record)) => (Change::Configured, record.created),
-        };
-        let record = ObjectRecord {
-            text: upsert.text.clone(),
-            file: upsert.file.clone(),
-            created,
+            Some((_, before)) => {
+                let record = ObjectRecord {
+                    created: before.created,
+                    created_at: before.created_at,
+                    generation: before.generation.saturating_add(1),
+                    ..record
+                };
+                (Change::Configured, record)
+            }
         };
         self.overlay
             .objects
@@ -214,6 +234,33 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Whether two texts of one object say the same. Comments are no difference, nor is what only the control plane writes;
+/// fields that mean nothing to the mesh are.
+fn is_same(one: &str, other: &str) -> bool {
+    one == other || said(one).is_some_and(|one| Some(one) == said(other))
+}
+
+/// What an object's owner says of it.
+fn said(text: &str) -> Option<Value> {
+    let mut value = value_of(text)?;
+    let object = value.as_object_mut()?;
+    object.remove("status");
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        // The namespace is part of its name, which is the same, and need not be written.
+        for field in [
+            "namespace",
+            "generation",
+            "creationTimestamp",
+            "resourceVersion",
+            "uid",
+            "managedFields",
+        ] {
+            metadata.remove(field);
+        }
+    }
+    Some(value)
+}
+
 /// How many more there are with an overlay than without.
 fn counted<K, V>(overlay: &BTreeMap<K, Option<V>>, known: impl Fn(&K) -> bool) -> Surplus {
     let added = overlay
@@ -310,7 +357,7 @@ mod tests {
     #[test]
     fn only_the_stream_that_has_a_workload_can_take_it_away() {
         let (contents, limits) = (contents(), Limits::default());
-        let mut draft = Draft::new(&contents, &limits);
+        let mut draft = Draft::new(&contents, &limits, 1_000);
         let (cart, id) = (workload("cart-1", "cart"), "cart-1".parse().unwrap());
         draft.join(&cart, 1).unwrap();
         draft.join(&cart, 2).unwrap();
@@ -327,18 +374,18 @@ mod tests {
     #[test]
     fn what_came_back_outlives_the_grace() {
         let (contents, limits) = (contents(), Limits::default());
-        let mut draft = Draft::new(&contents, &limits);
+        let mut draft = Draft::new(&contents, &limits, 1_000);
         draft.join(&workload("old-1", "old"), 1).unwrap();
         assert_eq!(
             draft.finish().generation,
             Generation(7),
             "nobody can tell a difference"
         );
-        let mut draft = Draft::new(&contents, &limits);
+        let mut draft = Draft::new(&contents, &limits, 1_000);
         assert_eq!(draft.end_grace(), 1);
         assert_eq!(draft.end_grace(), 0);
         assert_eq!(draft.finish().generation, Generation(8));
-        let mut draft = Draft::new(&contents, &limits);
+        let mut draft = Draft::new(&contents, &limits, 1_000);
         draft.join(&workload("old-1", "old"), 1).unwrap();
         assert_eq!(draft.end_grace(), 0);
     }
@@ -359,12 +406,12 @@ mod tests {
             }],
             ..ConfigChange::default()
         };
-        let mut draft = Draft::new(&contents, &limits);
+        let mut draft = Draft::new(&contents, &limits, 1_000);
         assert_eq!(draft.configure(&change).unwrap(), [Change::Created]);
         let alone = draft.finish().without_configuration(&contents);
         assert!(alone.is_empty() && alone.generation == Generation(7));
 
-        let mut draft = Draft::new(&contents, &limits);
+        let mut draft = Draft::new(&contents, &limits, 1_000);
         draft.configure(&change).unwrap();
         draft.join(&workload("cart-1", "cart"), 1).unwrap();
         let overlay = draft.finish().without_configuration(&contents);

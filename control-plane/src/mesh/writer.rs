@@ -1,6 +1,7 @@
 //! The one task that changes the mesh. What is asked for while the disk is busy is written together.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use model::Generation;
 use tokio::sync::{mpsc, oneshot};
@@ -75,7 +76,8 @@ impl Writer {
 
     fn draft(&self, batch: Vec<Wish>) -> (Overlay, Vec<Tell>) {
         let contents = self.shared.contents();
-        let mut draft = Draft::new(&contents, &self.limits);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let mut draft = Draft::new(&contents, &self.limits, now.unwrap_or_default().as_secs());
         let tell = batch.into_iter().map(|wish| make(&mut draft, wish)).collect();
         (draft.finish(), tell)
     }

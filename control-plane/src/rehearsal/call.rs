@@ -8,7 +8,7 @@ use decision::message::{MessageLimits, request};
 use decision::traffic::route::RequestView;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use model::{FieldError, Label};
+use model::{FieldError, Label, ServiceName};
 
 use crate::sources::DEFAULT_NAMESPACE;
 
@@ -20,6 +20,8 @@ pub struct Call {
     pub url: Uri,
     pub headers: HeaderMap,
     pub from: Caller,
+    /// The Gateway that it comes through, from outside the mesh; then nobody sends it.
+    pub gateway: Option<ServiceName>,
 }
 
 /// The workload that sends a request: its namespace is where names without one are looked for.
@@ -54,7 +56,21 @@ impl Call {
             url,
             headers: HeaderMap::new(),
             from,
+            gateway: None,
         })
+    }
+
+    /// Has it come through a gateway: `namespace/name`, or the name of one in the namespace `default`.
+    ///
+    /// # Errors
+    /// What is no such name.
+    pub fn through(&mut self, gateway: &str) -> Result<(), FieldError> {
+        let name = match gateway.contains('/') {
+            true => gateway.parse(),
+            false => format!("{DEFAULT_NAMESPACE}/{gateway}").parse(),
+        };
+        self.gateway = Some(name?);
+        Ok(())
     }
 
     /// Adds a header field.

@@ -1,18 +1,18 @@
 //! What is different between two meshes: objects, the rules that follow from them, and where requests go.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod moved;
+mod rules;
 
-use decision::traffic::route::Sample;
-use http::HeaderMap;
-use model::route::{Backend, Rule};
-use model::{ServiceName, ServicePort};
+use std::collections::BTreeSet;
+
+use model::{Label, ServiceName};
 use serde::Serialize;
 
-use super::explain::{Called, outcome, refused};
+use super::Rehearsed;
+use super::called::{Called, Edge};
 use super::explanation::Outcome;
-use super::{Rehearsed, words};
 use crate::sources::Object;
-use crate::view::MeshState;
+use crate::view::{self, MeshState};
 
 /// Everything that is different.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -48,7 +48,8 @@ pub struct ObjectChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleChange {
-    /// `namespace/name:port`.
+    /// `namespace/name:port`, also with ` from namespace` where callers of one have rules of their own; or
+    /// `Gateway/namespace/name listener`.
     pub destination: String,
     pub rule: String,
     pub change: Change,
@@ -62,6 +63,8 @@ pub struct RuleChange {
 pub struct Moved {
     /// Method and URL.
     pub request: String,
+    /// ` from namespace` or ` through gateway`, where it is not any caller.
+    pub by: String,
     /// `name: value`.
     pub headers: Vec<String>,
     pub before: Outcome,
@@ -74,7 +77,7 @@ impl Difference {
     }
 }
 
-/// Compares two meshes as their sidecars would have them.
+/// Compares two meshes as their sidecars and gateways would have them.
 pub fn diff(before: &Rehearsed<'_>, after: &Rehearsed<'_>) -> Difference {
     let mut difference = Difference {
         objects: objects(before.state, after.state),
@@ -83,20 +86,37 @@ pub fn diff(before: &Rehearsed<'_>, after: &Rehearsed<'_>) -> Difference {
     if difference.objects.is_empty() {
         return difference;
     }
-    for service in services(before.state, after.state) {
-        let called = |mesh: &Rehearsed<'_>| Called::new(mesh.state, &service.namespace, &service);
-        let pair = (called(before), called(after));
-        let destinations = (
-            pair.0.as_ref().map(|called| &called.destination),
-            pair.1.as_ref().map(|called| &called.destination),
-        );
-        if destinations.0 != destinations.1 {
-            let of_service = OfService {
-                service: &service,
-                before: (before, pair.0.as_ref()),
-                after: (after, pair.1.as_ref()),
-            };
-            of_service.compare(&mut difference);
+    for (service, from) in callers(before.state, after.state) {
+        let called = |mesh: &Rehearsed<'_>| {
+            let caller = from.as_ref().unwrap_or(&service.namespace);
+            Called::new(mesh.state, caller, &service)
+        };
+        let (old, new) = (called(before), called(after));
+        let destination = |called: &Option<Called>| called.as_ref().map(|called| called.destination.clone());
+        if destination(&old) != destination(&new) {
+            let by = from.map_or_else(String::new, |from| format!(" from {from}"));
+            rules::of_service(&service, &by, old.as_ref(), new.as_ref(), &mut difference);
+            moved::to_service(
+                &service,
+                &by,
+                (before, old.as_ref()),
+                (after, new.as_ref()),
+                &mut difference,
+            );
+        }
+    }
+    for gateway in gateways(before.state, after.state) {
+        let edge = |mesh: &Rehearsed<'_>| Edge::new(mesh.state, &gateway);
+        let (old, new) = (edge(before), edge(after));
+        let told = |edge: &Option<Edge>| edge.as_ref().map(|edge| edge.gateway.clone());
+        if told(&old) != told(&new) {
+            rules::of_gateway(&gateway, old.as_ref(), new.as_ref(), &mut difference);
+            moved::through(
+                &gateway,
+                (before, old.as_ref()),
+                (after, new.as_ref()),
+                &mut difference,
+            );
         }
     }
     difference
@@ -120,262 +140,24 @@ fn objects(before: &MeshState, after: &MeshState) -> Vec<ObjectChange> {
     changes.collect()
 }
 
-fn services(before: &MeshState, after: &MeshState) -> BTreeSet<ServiceName> {
+/// Every Service, as most callers have it, and as those of each namespace that has routes of its own for it.
+fn callers(before: &MeshState, after: &MeshState) -> BTreeSet<(ServiceName, Option<Label>)> {
+    let stored = before.objects.values().chain(after.objects.values());
+    let services = stored.filter_map(|stored| match &stored.object {
+        Object::Service(service) => Some((service.name.clone(), None)),
+        _ => None,
+    });
+    let consumers = [before, after].into_iter().flat_map(view::consumers);
+    services
+        .chain(consumers.map(|(service, from)| (service, Some(from))))
+        .collect()
+}
+
+fn gateways(before: &MeshState, after: &MeshState) -> BTreeSet<ServiceName> {
     let stored = before.objects.values().chain(after.objects.values());
     let names = stored.filter_map(|stored| match &stored.object {
-        Object::Service(service) => Some(service.name.clone()),
+        Object::Gateway(gateway) => Some(gateway.name.clone()),
         _ => None,
     });
     names.collect()
-}
-
-/// One service in both meshes.
-struct OfService<'a> {
-    service: &'a ServiceName,
-    before: (&'a Rehearsed<'a>, Option<&'a Called>),
-    after: (&'a Rehearsed<'a>, Option<&'a Called>),
-}
-
-impl OfService<'_> {
-    fn compare(&self, difference: &mut Difference) {
-        let ports_of = |called: Option<&Called>| -> BTreeSet<u16> {
-            called.map_or_else(BTreeSet::new, |called| {
-                called.destination.ports.keys().copied().collect()
-            })
-        };
-        let ports = &ports_of(self.before.1) | &ports_of(self.after.1);
-        for port in ports {
-            let (old, new) = (rules(self.before.1, port), rules(self.after.1, port));
-            let target = self.service.port(port);
-            difference.rules.extend(rule_changes(&target, old, new));
-            self.try_requests(&target, old, new, difference);
-        }
-    }
-
-    /// Sends a request for every match through both meshes.
-    fn try_requests(&self, target: &ServicePort, old: &[Rule], new: &[Rule], difference: &mut Difference) {
-        let plain = model::route::RequestMatch::default();
-        let matches = old.iter().chain(new).flat_map(|rule| &rule.matches);
-        let mut tried: Vec<Sample> = Vec::new();
-        let mut seen = BTreeSet::new();
-        for wanted in std::iter::once(&plain).chain(matches) {
-            match Sample::of(wanted) {
-                Some(sample) => {
-                    if seen.insert(shown(target, &sample)) {
-                        tried.push(sample);
-                    }
-                }
-                None => difference.untried += 1,
-            }
-        }
-        for sample in tried {
-            let (before, after) = (
-                ends(self.before, target, &sample),
-                ends(self.after, target, &sample),
-            );
-            if !is_same_end(&before, &after) {
-                let (request, headers) = shown(target, &sample);
-                difference.moved.push(Moved {
-                    request,
-                    headers,
-                    before,
-                    after,
-                });
-            }
-        }
-    }
-}
-
-fn rules(called: Option<&Called>, port: u16) -> &[Rule] {
-    let port = called.and_then(|called| called.destination.ports.get(&port));
-    port.map_or(&[], |port| &port.rules)
-}
-
-/// Where a request ends in one of the meshes.
-fn ends((mesh, called): (&Rehearsed<'_>, Option<&Called>), target: &ServicePort, sample: &Sample) -> Outcome {
-    let Some(called) = called else {
-        let why = format!("Service {} does not exist", target.service);
-        return refused(decision::Reason::UnknownService, why);
-    };
-    match called.rule(target.port, &sample.view()) {
-        Ok(rule) => outcome(mesh, rule.map(|(_, rule)| rule), target, &HeaderMap::new()),
-        Err(answer) => answer,
-    }
-}
-
-/// Whether requests go to the same places in the same shares, or get the same answer.
-fn is_same_end(one: &Outcome, other: &Outcome) -> bool {
-    match (one, other) {
-        (Outcome::Backends(one), Outcome::Backends(other)) => {
-            let shares = |shares: &[super::Share]| -> Vec<(String, bool, u64)> {
-                let some = shares.iter().filter(|share| share.weight > 0);
-                // A millionth of a percent is no difference.
-                some.map(|share| {
-                    let millionths = (share.percent * 1e6).round() as u64;
-                    (share.backend.clone(), share.unresolved.is_some(), millionths)
-                })
-                .collect()
-            };
-            shares(one) == shares(other)
-        }
-        (
-            Outcome::Answer {
-                status,
-                reason,
-                location,
-                why: _,
-            },
-            Outcome::Answer {
-                status: other_status,
-                reason: other_reason,
-                location: other_location,
-                why: _,
-            },
-        ) => (status, reason, location) == (other_status, other_reason, other_location),
-        (Outcome::Backends(_), Outcome::Answer { .. }) | (Outcome::Answer { .. }, Outcome::Backends(_)) => {
-            false
-        }
-    }
-}
-
-fn shown(target: &ServicePort, sample: &Sample) -> (String, Vec<String>) {
-    let ServicePort { service, port } = target;
-    let ServiceName { namespace, name } = service;
-    let port = match port {
-        80 => String::new(),
-        port => format!(":{port}"),
-    };
-    let query = sample
-        .query
-        .as_ref()
-        .map_or(String::new(), |query| format!("?{query}"));
-    let request = format!(
-        "{} http://{name}.{namespace}{port}{}{query}",
-        sample.method, sample.path
-    );
-    let headers = sample.headers.iter();
-    let headers = headers.map(|(name, value)| format!("{name}: {}", words::text(value)));
-    (request, headers.collect())
-}
-
-fn rule_changes(target: &ServicePort, old: &[Rule], new: &[Rule]) -> Vec<RuleChange> {
-    let by_name = |rules: &'_ [Rule]| -> BTreeMap<String, Rule> {
-        rules
-            .iter()
-            .map(|rule| (rule.name.to_string(), rule.clone()))
-            .collect()
-    };
-    let (old, new) = (by_name(old), by_name(new));
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let changes = names.into_iter().filter_map(|name| {
-        let (change, what) = match (old.get(name), new.get(name)) {
-            (None, Some(rule)) => (Change::Added, described(rule)),
-            (Some(rule), None) => (Change::Removed, described(rule)),
-            (Some(old), Some(new)) if old != new => (Change::Changed, altered(old, new)),
-            _ => return None,
-        };
-        Some(RuleChange {
-            destination: target.to_string(),
-            rule: name.clone(),
-            change,
-            what,
-        })
-    });
-    changes.collect()
-}
-
-/// The parts of a rule, in words: what each is called, and what it says.
-fn parts(rule: &Rule) -> [(&'static str, String); 6] {
-    let Rule {
-        name: _,
-        matches,
-        filters,
-        backends,
-        timeouts,
-        retry,
-        policy,
-    } = rule;
-    let joined = |words: Vec<String>, between: &str| words.join(between);
-    let timeout = |name, time: Option<_>| time.map(|time| format!("{name} {}", words::of_duration(time)));
-    [
-        (
-            "matches",
-            joined(matches.iter().map(words::of_match).collect(), " or "),
-        ),
-        (
-            "filters",
-            joined(filters.iter().map(words::of_filter).collect(), "; "),
-        ),
-        (
-            "backends",
-            joined(backends.iter().map(of_backend).collect(), ", "),
-        ),
-        (
-            "timeouts",
-            joined(
-                [
-                    timeout("request", timeouts.request),
-                    timeout("backendRequest", timeouts.backend_request),
-                ]
-                .into_iter()
-                .flatten()
-                .collect(),
-                ", ",
-            ),
-        ),
-        (
-            "retry",
-            retry.as_ref().map_or_else(String::new, |retry| {
-                let codes: Vec<String> = retry.codes.iter().map(u16::to_string).collect();
-                let backoff = words::of_duration(retry.backoff);
-                format!(
-                    "{} more attempts on {}, backoff {backoff}",
-                    retry.attempts,
-                    codes.join(" ")
-                )
-            }),
-        ),
-        (
-            "policy",
-            policy.as_ref().map_or_else(String::new, |policy| {
-                let sections = policy.sections();
-                let said = sections
-                    .iter()
-                    .map(|(name, section)| format!("{name} {section:?}"));
-                said.collect::<Vec<_>>().join(", ")
-            }),
-        ),
-    ]
-}
-
-fn of_backend(backend: &Backend) -> String {
-    let mut words = format!("{} weight {}", backend.reference, backend.weight);
-    if backend.target.is_none() {
-        words += " (does not resolve)";
-    }
-    let filters: Vec<String> = backend.filters.iter().map(words::of_filter).collect();
-    if !filters.is_empty() {
-        words += &format!(" ({})", filters.join("; "));
-    }
-    words
-}
-
-fn described(rule: &Rule) -> Vec<String> {
-    let parts = parts(rule).into_iter().filter(|(_, words)| !words.is_empty());
-    parts.map(|(name, words)| format!("{name}: {words}")).collect()
-}
-
-fn altered(old: &Rule, new: &Rule) -> Vec<String> {
-    let or_none = |words: String| {
-        if words.is_empty() {
-            "none".to_owned()
-        } else {
-            words
-        }
-    };
-    let pairs = parts(old).into_iter().zip(parts(new));
-    pairs
-        .filter(|((_, old), (_, new))| old != new)
-        .map(|((name, old), (_, new))| format!("{name}: {} → {}", or_none(old), or_none(new)))
-        .collect()
 }

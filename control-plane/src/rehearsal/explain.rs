@@ -1,49 +1,52 @@
 //! What becomes of one request, and why: by the functions that a proxy decides with.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
 use decision::Reason;
 use decision::message::host;
-use decision::traffic::route::{RequestView, RouteTable, Verdict as Weight, Weighed};
-use decision::traffic::{filter, split};
-use http::HeaderMap;
-use model::filter::Filter;
-use model::route::{Backend, Rule};
-use model::service::DestinationPort;
-use model::{Label, ServiceName, ServicePort};
+use decision::traffic::route::{RequestView, Verdict as Weight, Weighed};
+use decision::traffic::stream;
+use model::gateway::{Listener, Serves, StreamRule};
+use model::route::Rule;
+use model::{Hostname, ServiceName};
 
+use super::called::{Called, Edge};
 use super::explanation::{
-    Asked, Candidate, Chosen, Destination, Explanation, HeaderChange, Outcome, Retry, Share, Timeouts,
-    Verdict,
+    Asked, Candidate, Chosen, Destination, Explanation, Listening, Outcome, Retry, Timeouts, Verdict,
 };
+use super::outcome::{of_rule, refused, shares};
 use super::{Call, Rehearsed, words};
 use crate::sources::ObjectKey;
-use crate::view::{self, MeshState};
+use crate::view::{MeshState, Traffic};
 
-/// Tells the whole way of a request from a workload to another service.
+/// Tells the whole way of a request: from a workload to another service, or from outside through a gateway.
 pub fn explain(mesh: &Rehearsed<'_>, call: &Call) -> Explanation {
     let mut told = Explanation {
         request: Asked {
             method: call.method.to_string(),
             url: call.url.to_string(),
-            from: call.from.to_string(),
+            from: call.gateway.is_none().then(|| call.from.to_string()),
+            gateway: call.gateway.as_ref().map(ToString::to_string),
         },
         destination: None,
+        listener: None,
         matches: Vec::new(),
         rule: None,
         outcome: refused(Reason::Internal, String::new()),
     };
-    told.outcome = match steps(mesh, call, &mut told) {
+    let outcome = match &call.gateway {
+        None => in_mesh(mesh, call, &mut told),
+        Some(gateway) => at_edge(mesh, call, gateway, &mut told),
+    };
+    told.outcome = match outcome {
         Ok(outcome) | Err(outcome) => outcome,
     };
     told
 }
 
-fn steps(mesh: &Rehearsed<'_>, call: &Call, told: &mut Explanation) -> Result<Outcome, Outcome> {
+fn in_mesh(mesh: &Rehearsed<'_>, call: &Call, told: &mut Explanation) -> Result<Outcome, Outcome> {
     // 1. One unambiguous message, and whom it is for.
-    let authority = call
-        .authority()
-        .map_err(|reason| refused(reason, "the request is refused before it is looked at".to_owned()))?;
+    let authority = authority(call)?;
     let (service, explicit) = host::resolve(authority, &call.from.namespace, mesh.domain)
         .map_err(|reason| refused(reason, format!("{authority:?} is not a host")))?
         .ok_or_else(|| {
@@ -82,140 +85,113 @@ fn steps(mesh: &Rehearsed<'_>, call: &Call, told: &mut Explanation) -> Result<Ou
 
     // 2. The rule, and its backends.
     let request = call.view();
-    told.matches = candidates(mesh.state, &at_port.rules, table, &request);
-    let rule = called.rule(port, &request)?;
-    told.rule = rule.map(|(_, rule)| chosen(rule));
-    let target = service.port(port);
-    Ok(outcome(mesh, rule.map(|(_, rule)| rule), &target, &call.headers))
+    let weighed = table.explain(&at_port.rules, &request);
+    told.matches = candidates(mesh.state, &at_port.rules, &[(None, weighed)], &request);
+    told.rule = called.rule(port, &request)?.map(chosen);
+    Ok(called.end(mesh, port, &request, &call.headers))
 }
 
-/// A service as its callers have it, ready to be asked about many requests.
-pub(super) struct Called {
-    pub(super) destination: model::Destination,
-    tables: BTreeMap<u16, RouteTable>,
-}
-
-impl Called {
-    /// As workloads of the namespace `from` have it; `None` where there is no such service.
-    pub(super) fn new(state: &MeshState, from: &Label, service: &ServiceName) -> Option<Self> {
-        let destination = view::destination_for(state, service, from)?;
-        let ports = destination.ports.iter();
-        let tables = ports
-            .map(|(number, port)| (*number, RouteTable::compile(&port.rules)))
-            .collect();
-        Some(Self { destination, tables })
-    }
-
-    fn port(&self, number: u16) -> Option<(&DestinationPort, &RouteTable)> {
-        Some((self.destination.ports.get(&number)?, self.tables.get(&number)?))
-    }
-
-    /// The rule that governs a request, with its place; `None` where no route is attached.
-    pub(super) fn rule(
-        &self,
-        port: u16,
-        request: &RequestView<'_>,
-    ) -> Result<Option<(usize, &Rule)>, Outcome> {
-        let (at_port, table) = self
-            .port(port)
-            .ok_or_else(|| refused(Reason::UnknownPort, format!("there is no port {port}")))?;
-        if at_port.rules.is_empty() {
-            return Ok(None);
-        }
-        let no_route = || {
-            let why = "routes govern this service, and no rule of them matches".to_owned();
-            refused(Reason::NoRoute, why)
-        };
-        let index = table.choose(&at_port.rules, request).ok_or_else(no_route)?;
-        Ok(at_port.rules.get(index).map(|rule| (index, rule)))
-    }
-}
-
-/// Where requests end that follow a rule; those that follow none go to `target` itself.
-pub(super) fn outcome(
+fn at_edge(
     mesh: &Rehearsed<'_>,
-    rule: Option<&Rule>,
-    target: &ServicePort,
-    headers: &HeaderMap,
-) -> Outcome {
-    let Some(rule) = rule else {
-        return Outcome::Backends(vec![Share {
-            backend: target.to_string(),
-            weight: 1,
-            percent: 100.0,
-            unresolved: None,
-            endpoints: endpoints(mesh, target),
-            filters: Vec::new(),
-            request_headers: HeaderChange::default(),
-            response_headers: HeaderChange::default(),
-        }]);
+    call: &Call,
+    gateway: &ServiceName,
+    told: &mut Explanation,
+) -> Result<Outcome, Outcome> {
+    // 1. One unambiguous message, and the listener that is for its host.
+    let host = host::normal(authority(call)?);
+    let by_tls = call.url.scheme_str() == Some("https");
+    let port = call.url.port_u16().unwrap_or(if by_tls { 443 } else { 80 });
+    let edge = Edge::new(mesh.state, gateway).ok_or_else(|| Outcome::NoConnection {
+        why: format!("Gateway {gateway} does not exist, or its class is another controller's"),
+    })?;
+    let (place, listener) = edge.listener(port, by_tls, &host)?;
+    told.listener = Some(listening(listener));
+    let Some((routes, table)) = edge.routes(place) else {
+        return at_stream(mesh, listener, &host, told);
     };
-    // Dice of nothing fall on the first backend that has a chance at all.
-    if split::pick_backend(&rule.backends, 0).is_none() {
-        let why = match rule.backends.is_empty() {
-            true => format!("{} has no backend", rule.name),
-            false => format!("no backend of {} has a weight above 0", rule.name),
-        };
-        return refused(Reason::BackendNotFound, why);
-    }
-    let total: u64 = rule
-        .backends
-        .iter()
-        .map(|backend| u64::from(backend.weight))
-        .sum();
-    let shares = rule.backends.iter().enumerate().map(|(at, backend)| {
-        let filters = [&rule.filters[..], &backend.filters].concat();
-        Share {
-            backend: backend.reference.to_string(),
-            weight: backend.weight,
-            percent: percent(backend, total),
-            unresolved: backend.target.is_none().then(|| unresolved(mesh.state, rule, at)),
-            endpoints: backend.target.as_ref().and_then(|target| endpoints(mesh, target)),
-            filters: backend.filters.iter().map(words::of_filter).collect(),
-            request_headers: on_request(&filters, headers),
-            response_headers: on_response(&filters),
-        }
+
+    // 2. The rules of every host name that fits, the rule, and its backends.
+    let mut names: Vec<&Hostname> = routes.hosts.keys().filter(|name| name.fits(&host)).collect();
+    names.sort_by_key(|name| Reverse(*name));
+    let request = call.view();
+    let weighed = table.explain(&routes.rules, &host, &request);
+    let groups: Vec<_> = names.into_iter().map(Some).zip(weighed).collect();
+    told.matches = candidates(mesh.state, &routes.rules, &groups, &request);
+    let rule = edge.rule(place, &host, &request)?;
+    told.rule = Some(chosen(rule));
+    Ok(of_rule(mesh, Traffic::Gateway, rule, &call.headers))
+}
+
+/// A listener that passes on bytes: only the name in SNI counts.
+fn at_stream(
+    mesh: &Rehearsed<'_>,
+    listener: &Listener,
+    host: &str,
+    told: &mut Explanation,
+) -> Result<Outcome, Outcome> {
+    let (rules, sni): (&[StreamRule], _) = match &listener.serves {
+        Serves::TlsTerminate(_, rules) | Serves::TlsPassthrough(rules) => (rules, Some(host)),
+        Serves::Tcp(rules) | Serves::Udp(rules) => (rules, None),
+        Serves::Http(_) | Serves::Https(..) => (&[], None),
+    };
+    let rule = stream::choose(rules, sni).ok_or_else(|| Outcome::NoConnection {
+        why: "no route of the listener is for this connection".to_owned(),
+    })?;
+    told.rule = Some(Chosen {
+        name: rule.name.to_string(),
+        filters: Vec::new(),
+        timeouts: None,
+        retry: None,
     });
-    Outcome::Backends(shares.collect())
+    Ok(Outcome::Backends(shares(
+        mesh,
+        Traffic::Gateway,
+        &rule.name,
+        &rule.backends,
+    )))
 }
 
-fn percent(backend: &Backend, total: u64) -> f64 {
-    // Both are far below 2^53.
-    f64::from(backend.weight) * 100.0 / total as f64
+fn authority(call: &Call) -> Result<&str, Outcome> {
+    call.authority()
+        .map_err(|reason| refused(reason, "the request is refused before it is looked at".to_owned()))
 }
 
-/// Who serves a backend now: workloads where they are known, and addresses outside the mesh.
-fn endpoints(mesh: &Rehearsed<'_>, target: &ServicePort) -> Option<Vec<String>> {
-    let set = view::endpoints(mesh.state, &target.service).endpoints;
-    match set.outside(target.port) {
-        Some(outside) => Some(outside.addresses.iter().map(ToString::to_string).collect()),
-        None => mesh.serving.map(|serving| serving.of(&target.service)),
+fn listening(listener: &Listener) -> Listening {
+    Listening {
+        name: listener.name.to_string(),
+        port: listener.port,
+        hostname: listener.hostname.to_string(),
+        serves: match &listener.serves {
+            Serves::Http(_) => "HTTP",
+            Serves::Https(..) => "HTTPS",
+            Serves::TlsTerminate(..) => "TLS, which ends here",
+            Serves::TlsPassthrough(_) => "TLS, which is passed on",
+            Serves::Tcp(_) => "TCP",
+            Serves::Udp(_) => "UDP",
+        },
     }
 }
 
-/// Why a backend does not resolve, in the words of the route's condition.
-fn unresolved(state: &MeshState, rule: &Rule, backend: usize) -> String {
-    let objection = || {
-        let (route, index) = rule.name.rsplit_once('#')?;
-        view::unresolved(state, &route.parse().ok()?, index.parse().ok()?, backend)
-    };
-    objection().unwrap_or_else(|| "the reference does not resolve".to_owned())
-}
+/// Matches that were weighed, by the host name that their rules are for.
+type Group<'a> = (Option<&'a Hostname>, Vec<Weighed<'a>>);
 
 fn candidates(
     state: &MeshState,
     rules: &[Rule],
-    table: &RouteTable,
+    groups: &[Group<'_>],
     request: &RequestView<'_>,
 ) -> Vec<Candidate> {
-    let weighed = table.explain(rules, request);
-    let chosen = weighed.iter().find(|weighed| weighed.verdict == Weight::Chosen);
-    let chosen = chosen
-        .and_then(|chosen| rules.get(chosen.rule))
-        .map(|rule| &*rule.name);
-    let candidate = |Weighed { rule, at, verdict }: &Weighed<'_>| {
-        let rule = rules.get(*rule)?;
-        let (verdict, why) = match verdict {
+    let all = || {
+        groups
+            .iter()
+            .flat_map(|(name, weighed)| weighed.iter().map(move |weighed| (name, weighed)))
+    };
+    let chosen = all().find(|(_, weighed)| weighed.verdict == Weight::Chosen);
+    let chosen = chosen.and_then(|(_, chosen)| rules.get(chosen.rule));
+    let chosen = chosen.map_or("", |rule| &*rule.name);
+    let candidate = |(name, weighed): (&Option<&Hostname>, &Weighed<'_>)| {
+        let rule = rules.get(weighed.rule)?;
+        let (verdict, why) = match &weighed.verdict {
             Weight::Chosen => (Verdict::Chosen, Vec::new()),
             Weight::Misses(misses) => {
                 let why = misses
@@ -224,7 +200,6 @@ fn candidates(
                 (Verdict::Misses, why.collect())
             }
             Weight::Hidden(precedence) => {
-                let chosen = chosen.unwrap_or_default();
                 let why = match words::of_precedence(*precedence) {
                     Some(ahead) if chosen == &*rule.name => {
                         format!("another match of this rule takes precedence: {ahead}")
@@ -236,13 +211,18 @@ fn candidates(
             }
         };
         Some(Candidate {
+            hostname: name.map(ToString::to_string),
             rule: rule.name.to_string(),
-            wants: rule.matches.get(*at).map(words::of_match).unwrap_or_default(),
+            wants: rule
+                .matches
+                .get(weighed.at)
+                .map(words::of_match)
+                .unwrap_or_default(),
             verdict,
             why,
         })
     };
-    weighed.iter().filter_map(candidate).collect()
+    all().filter_map(candidate).collect()
 }
 
 /// Why of two equally specific rules the first one stands first.
@@ -281,56 +261,5 @@ fn chosen(rule: &Rule) -> Chosen {
             attempts: retry.attempts,
             backoff: words::of_duration(retry.backoff),
         }),
-    }
-}
-
-fn on_request(filters: &[Filter], before: &HeaderMap) -> HeaderChange {
-    let mut after = before.clone();
-    filter::on_request(filters, &mut after);
-    change(before, &after)
-}
-
-/// The response is not known: what it would be given, and what it would lose if it had it.
-fn on_response(filters: &[Filter]) -> HeaderChange {
-    let mut after = HeaderMap::new();
-    filter::on_response(filters, &mut after);
-    let mut change = change(&HeaderMap::new(), &after);
-    for filter in filters {
-        if let Filter::ResponseHeaders(modifier) = filter {
-            let gone = modifier.remove.iter().filter(|name| !after.contains_key(*name));
-            change.removed.extend(gone.map(ToString::to_string));
-        }
-    }
-    change
-}
-
-fn change(before: &HeaderMap, after: &HeaderMap) -> HeaderChange {
-    let values = |headers: &HeaderMap, name| {
-        let values: Vec<String> = headers.get_all(name).iter().map(words::text).collect();
-        values.join(", ")
-    };
-    let changed = after.keys().filter(|name| {
-        let (old, new) = (before.get_all(*name), after.get_all(*name));
-        !old.iter().eq(new.iter())
-    });
-    HeaderChange {
-        set: changed
-            .map(|name| (name.to_string(), values(after, name)))
-            .collect(),
-        removed: before
-            .keys()
-            .filter(|name| !after.contains_key(*name))
-            .map(ToString::to_string)
-            .collect(),
-    }
-}
-
-/// An answer of the proxy's own.
-pub(super) fn refused(reason: Reason, why: String) -> Outcome {
-    Outcome::Answer {
-        status: reason.status().as_u16(),
-        reason: reason.detail(),
-        why,
-        location: None,
     }
 }

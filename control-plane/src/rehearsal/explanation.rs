@@ -9,8 +9,12 @@ use serde::Serialize;
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     pub request: Asked,
-    /// `None` where it goes nowhere; the outcome says why.
+    /// The service that is called; `None` at a gateway, and where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<Destination>,
+    /// Of a gateway; `None` in the mesh, and where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listening>,
     /// Every match of every rule of the destination, that of the highest precedence first.
     pub matches: Vec<Candidate>,
     /// `None` where no rule governs the request.
@@ -24,8 +28,24 @@ pub struct Explanation {
 pub struct Asked {
     pub method: String,
     pub url: String,
-    /// `namespace/service`, or `namespace/`.
-    pub from: String,
+    /// `namespace/service`, or `namespace/`, of a call within the mesh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// `namespace/name` of the gateway that it comes through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+}
+
+/// The listener of a gateway that a request meets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listening {
+    pub name: String,
+    pub port: u16,
+    /// `*` for every host.
+    pub hostname: String,
+    /// What it does with a connection.
+    pub serves: &'static str,
 }
 
 /// The service that the request's authority names.
@@ -45,6 +65,9 @@ pub struct Destination {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
+    /// The host name that the rule is for, at a gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// `HTTPRoute/<namespace>/<name>#<rule index>`.
     pub rule: String,
     /// What it wants, in words.
@@ -113,6 +136,8 @@ pub enum Outcome {
         #[serde(skip_serializing_if = "Option::is_none")]
         location: Option<String>,
     },
+    /// A gateway does not take the connection, or ends it.
+    NoConnection { why: String },
 }
 
 /// One backend.

@@ -5,10 +5,12 @@
 //! [`crate::view`] what sidecars would be told, and [`decision`] what those would do.
 
 mod call;
+mod called;
 mod diff;
 mod explain;
 mod explanation;
 mod live;
+mod outcome;
 mod review;
 #[cfg(test)]
 mod tests;
@@ -23,8 +25,8 @@ pub use call::{Call, Caller};
 pub use diff::{Change, Difference, Moved, ObjectChange, RuleChange, diff};
 pub use explain::explain;
 pub use explanation::{
-    Asked, Candidate, Chosen, Destination, Explanation, HeaderChange, Outcome, Retry, Share, Timeouts,
-    Verdict,
+    Asked, Candidate, Chosen, Destination, Explanation, HeaderChange, Listening, Outcome, Retry, Share,
+    Timeouts, Verdict,
 };
 pub use live::{Live, LiveError, Serving};
 pub use review::{Finding, Severity, review};

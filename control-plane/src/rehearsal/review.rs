@@ -1,10 +1,10 @@
-//! What is wrong with configuration that is understood: conditions that would be false.
+//! What is wrong with configuration that is understood: conditions that would be false, and what is hardly meant.
 
 use std::fmt;
 
 use super::Configuration;
 use crate::sources::FileDocument;
-use crate::view;
+use crate::view::Judge;
 
 /// One thing to know about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,19 +38,33 @@ impl fmt::Display for Severity {
 pub fn review(configuration: &Configuration) -> Vec<Finding> {
     let state = configuration.state();
     let documents = configuration.documents.iter();
+    let judge = Judge::of_configuration(&state);
     let findings = documents.flat_map(|FileDocument { file, document }| {
         let key = document.object.key();
-        let conditions = view::conditions(&state, &key);
-        let failed = conditions.into_iter().filter(|condition| !condition.status);
-        failed.map(move |condition| Finding {
-            severity: Severity::Error,
+        let finding = |severity, line, message| Finding {
+            severity,
             file: file.clone(),
-            line: document.line,
-            message: format!(
-                "{key}: {}=False ({}: {})",
-                condition.type_, condition.reason, condition.message
-            ),
-        })
+            line,
+            message: format!("{key}: {message}"),
+        };
+        let failed = judge
+            .conditions(&key)
+            .into_iter()
+            .filter(|condition| !condition.status);
+        let failed = failed.map(|condition| {
+            let (type_, reason, message) = (condition.type_, condition.reason, condition.message);
+            let message = format!("{type_}=False ({reason}: {message})");
+            finding(Severity::Error, document.line, message)
+        });
+        let warnings = judge.warnings(&key).into_iter().map(|warning| {
+            let (line, _) = document.place_of(&warning.path);
+            finding(
+                Severity::Warning,
+                line,
+                format!("{}: {}", warning.path, warning.message),
+            )
+        });
+        failed.chain(warnings).collect::<Vec<_>>()
     });
     findings.collect()
 }

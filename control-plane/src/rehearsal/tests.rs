@@ -30,7 +30,11 @@ fn read(text: &str) -> Configuration {
 }
 
 fn explained(text: &str, method: &str, url: &str, headers: &[(&str, &str)]) -> Explanation {
-    let mut call = Call::new(method, url, "default/shop".parse().expect("a caller")).expect("a call");
+    let call = Call::new(method, url, "default/shop".parse().expect("a caller")).expect("a call");
+    told(text, call, headers)
+}
+
+fn told(text: &str, mut call: Call, headers: &[(&str, &str)]) -> Explanation {
     for (name, value) in headers {
         call.add_header(name, value).expect("a field");
     }
@@ -54,6 +58,7 @@ fn end(outcome: &Outcome) -> Vec<String> {
             })
             .collect(),
         Outcome::Answer { status, reason, .. } => vec![format!("{status} {reason}")],
+        Outcome::NoConnection { .. } => vec!["no connection".to_owned()],
     }
 }
 
@@ -94,6 +99,156 @@ fn requests_end_where_the_proxy_would_have_them() {
         end(&explained(&mesh, "CONNECT", "http://cart/", &[]).outcome),
         ["400 bad_method"]
     );
+}
+
+/// `cart` in its own way for callers of namespace `shop`.
+const CONSUMER: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: ours, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: cart, namespace: default, port: 80}]
+  rules: [{matches: [{path: {value: /a}}], backendRefs: [{name: cart, namespace: default, port: 80}]}]
+---
+";
+
+#[test]
+fn callers_with_routes_of_their_own_meet_those() {
+    let mesh = SERVICES.to_owned() + &route("cart", "[{backendRefs: [{name: v2, port: 8080}]}]") + CONSUMER;
+    for (from, path, expected) in [
+        ("shop/web", "/a", "default/cart:80 100"),
+        ("shop/", "/b", "404 no_route"),
+        ("default/web", "/a", "default/v2:8080 100"),
+    ] {
+        let url = format!("http://cart.default{path}");
+        let call = Call::new("GET", &url, from.parse().expect("a caller")).expect("a call");
+        assert_eq!(end(&told(&mesh, call, &[]).outcome), [expected], "{from}");
+    }
+    let without = mesh.replace(CONSUMER, "");
+    let difference = compared(&without, &mesh);
+    let moved: Vec<_> = difference
+        .moved
+        .iter()
+        .map(|moved| format!("{}{}", moved.request, moved.by))
+        .collect();
+    let expected = [
+        "GET http://cart.default/ from shop",
+        "GET http://cart.default/a from shop",
+    ];
+    assert_eq!(moved, expected);
+}
+
+/// A Gateway with a listener for every host and one for those under `example.com`, and a route on both.
+fn edge(rules: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\n\
+         spec:\n  gatewayClassName: weft\n  listeners:\n\
+         \x20 - {{name: all, port: 80, protocol: HTTP}}\n\
+         \x20 - {{name: example, port: 80, protocol: HTTP, hostname: '*.example.com'}}\n\
+         \x20 - {{name: other, port: 81, protocol: HTTP, hostname: other.org}}\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: edge}}\n\
+         spec: {{parentRefs: [{{name: edge}}], hostnames: [www.example.com, other.org], rules: {rules}}}\n---\n"
+    )
+}
+
+#[test]
+fn requests_from_outside_meet_the_listener_of_their_host_and_the_rules_of_every_name() {
+    let to = |backend: &str| {
+        format!("[{{matches: [{{path: {{value: /a}}}}], backendRefs: [{{name: {backend}}}]}}]")
+    };
+    let wide = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: wide}\n\
+                spec: {parentRefs: [{name: edge, sectionName: example}], rules: [{backendRefs: [{name: cart, port: 80}]}]}\n---\n";
+    let mesh = SERVICES.to_owned() + &edge(&to("v2, port: 8080")) + wide;
+    let through = |url: &str| {
+        let mut call = Call::new("GET", url, "default/".parse().expect("a caller")).expect("a call");
+        call.through("edge").expect("a name");
+        told(&mesh, call, &[])
+    };
+    for (url, listener, expected) in [
+        ("http://www.example.com/a", Some("example"), "default/v2:8080 100"),
+        (
+            "http://WWW.example.com./b",
+            Some("example"),
+            "default/cart:80 100",
+        ),
+        ("http://api.example.com/a", Some("example"), "default/cart:80 100"),
+        ("http://other.org:81/a", Some("other"), "default/v2:8080 100"),
+        ("http://other.org/a", Some("all"), "default/v2:8080 100"),
+        ("http://nobody.org/a", Some("all"), "404 no_route"),
+        ("http://nobody.org:81/a", None, "404 no_listener"),
+        ("http://www.example.com:82/a", None, "no connection"),
+        ("https://www.example.com:80/a", None, "no connection"),
+    ] {
+        let told = through(url);
+        assert_eq!(
+            told.listener.as_ref().map(|found| found.name.as_str()),
+            listener,
+            "{url}"
+        );
+        assert_eq!(end(&told.outcome), [expected], "{url}");
+    }
+    let lines: Vec<_> = through("http://www.example.com/a")
+        .matches
+        .iter()
+        .map(|candidate| {
+            format!(
+                "{:?} {} {:?}",
+                candidate.hostname, candidate.rule, candidate.verdict
+            )
+        })
+        .collect();
+    let expected = [
+        "Some(\"www.example.com\") HTTPRoute/default/edge#0 Chosen",
+        "Some(\"*.example.com\") HTTPRoute/default/wide#0 Hidden",
+    ];
+    assert_eq!(lines, expected);
+
+    let difference = compared(
+        &mesh,
+        &(SERVICES.to_owned() + &edge(&to("cart, port: 80")) + wide),
+    );
+    let rules: Vec<_> = difference
+        .rules
+        .iter()
+        .map(|rule| rule.destination.as_str())
+        .collect();
+    assert_eq!(
+        rules,
+        [
+            "Gateway/default/edge all",
+            "Gateway/default/edge example",
+            "Gateway/default/edge other"
+        ]
+    );
+    let moved: Vec<_> = difference
+        .moved
+        .iter()
+        .map(|moved| moved.request.as_str())
+        .collect();
+    let expected = [
+        "GET http://other.org/a",
+        "GET http://www.example.com/a",
+        "GET http://other.org:81/a",
+    ];
+    assert_eq!(moved, expected);
+    assert!(
+        difference
+            .moved
+            .iter()
+            .all(|moved| moved.by == " through default/edge")
+    );
+}
+
+/// What is different between two meshes of files.
+fn compared(before: &str, after: &str) -> Difference {
+    let (before, after) = (read(before).state(), read(after).state());
+    let domain = MeshDomain::default();
+    let of = |state| Rehearsed {
+        state,
+        domain: &domain,
+        serving: None,
+    };
+    diff(&of(&before), &of(&after))
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub(super) fn of_miss(miss: &Miss<'_>, method: &http::Method, path: &str) -> Str
 /// In what another match is ahead; `None` where it only stands first, which takes more words.
 pub(super) fn of_precedence(precedence: Precedence) -> Option<&'static str> {
     Some(match precedence {
+        Precedence::Hostname => "its host name is more specific",
         Precedence::Kind => "GRPCRoutes come first",
         Precedence::PathKind => "its path is of a more specific kind",
         Precedence::PathLength => "its path is longer",

@@ -29,6 +29,7 @@ mod tests;
 mod traffic_policy;
 mod tree;
 mod typed;
+mod written;
 
 use std::collections::BTreeMap;
 
@@ -56,6 +57,7 @@ pub use object::{
 pub use reference::{GATEWAY_GROUP, ObjectRef};
 pub use selector::{From as NamespacesFrom, LabelSelector};
 pub use traffic_policy::{TrafficPolicyObject, TrafficTarget};
+pub use written::{value_of, yaml_of};
 
 /// Largest text of one file, in bytes.
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;

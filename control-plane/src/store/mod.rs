@@ -222,6 +222,9 @@ mod tests {
             text: "kind: Service".to_owned(),
             file: Some("shop.yaml".to_owned()),
             created: 7,
+            generation: 2,
+            created_at: 1_700_000_000,
+            changed_at: 1_700_000_001,
         };
         let store = Store::open(&path).unwrap();
         assert_eq!(store.remembered().unwrap().generation, 0);

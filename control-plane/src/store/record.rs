@@ -12,8 +12,22 @@ pub(crate) struct ObjectRecord {
     pub(crate) text: String,
     /// The file it came from, by its name; `None` from `weft apply`.
     pub(crate) file: Option<String>,
-    /// The generation at which it was created.
+    /// The mesh's generation at which it was created.
     pub(crate) created: u64,
+    /// `metadata.generation`: how many versions of the object there were. Like the times, not written by versions
+    /// before Gateway API's status.
+    #[serde(default = "first")]
+    pub(crate) generation: u64,
+    /// Unix seconds; 0 where it is not known.
+    #[serde(default)]
+    pub(crate) created_at: u64,
+    /// When this version came, Unix seconds; 0 where it is not known.
+    #[serde(default)]
+    pub(crate) changed_at: u64,
+}
+
+fn first() -> u64 {
+    1
 }
 
 impl ObjectRecord {

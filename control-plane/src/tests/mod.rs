@@ -5,6 +5,7 @@ mod hostile;
 mod identity;
 mod operator;
 mod restart;
+mod status;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -13,7 +13,7 @@ use crate::sources::{BackendRef, BackendTarget, Kind, Object, ObjectKey, RouteOb
 
 /// Whose traffic it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Traffic {
+pub enum Traffic {
     /// From workloads, by a Service that is the route's parent.
     Mesh,
     /// From the edge.
@@ -113,16 +113,22 @@ pub(super) fn resolve<'t>(
     Ok(target)
 }
 
-/// Why a backend of a route's rule does not resolve for calls within the mesh, in the words of the route's condition;
-/// `None` where it does, or where there is none at these places.
-pub fn unresolved(state: &MeshState, route: &ObjectKey, rule: usize, backend: usize) -> Option<String> {
+/// Why a backend of a route's rule does not resolve for this traffic, in the words of the route's condition; `None` where
+/// it does, or where there is none at these places.
+pub fn unresolved(
+    state: &MeshState,
+    traffic: Traffic,
+    route: &ObjectKey,
+    rule: usize,
+    backend: usize,
+) -> Option<String> {
     let (judged, backends) = match &state.objects.get(route)?.object {
         Object::Route(route) => (route.judged(), &route.rules.get(rule)?.backends),
         Object::StreamRoute(route) => (route.judged(), route.rules.get(rule)?),
         _ => return None,
     };
     let target = &backends.get(backend)?.target;
-    let objection = resolve(state, judged, Traffic::Mesh, target).err()?;
+    let objection = resolve(state, judged, traffic, target).err()?;
     Some(objection.message)
 }
 

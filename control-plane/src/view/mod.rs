@@ -24,10 +24,10 @@ use model::{Destination, Generation, Resource, ResourceName, ServiceName, Worklo
 
 use crate::sources::{Object, ObjectKey};
 
-pub use backend::unresolved;
+pub use backend::{Traffic, unresolved};
 pub use destination::{consumers, destination, destination_for};
 pub use gateway::{backends_of, gateway};
-pub use status::{BoundPort, Condition, Judge, Observed, ProxyReport, Reports, conditions};
+pub use status::{BoundPort, Condition, Judge, Observed, ProxyReport, Reports, Warning, conditions};
 pub use workload::{endpoints, inbound, served_by};
 
 /// Everything that a view is compiled from.

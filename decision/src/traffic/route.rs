@@ -23,11 +23,13 @@ use model::route::{PathMatch, RequestMatch};
 use super::first_of_each_name;
 
 mod explain;
+mod hidden;
 mod hosts;
 mod sample;
 mod table;
 
 pub use explain::{Miss, Precedence, Verdict, Weighed};
+pub use hidden::{Hidden, hidden};
 pub use hosts::{HostRoutes, HostTable};
 pub use sample::Sample;
 pub use table::RouteTable;

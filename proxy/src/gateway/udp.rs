@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use decision::Reason;
 use model::{ServicePort, Snapshot};
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -145,8 +146,9 @@ impl Port {
         }
         let session = sessions.get(&client).ok_or(Reason::Internal)?;
         session.last.set(Instant::now());
-        // A full socket loses datagrams, as every hop may; a refusal is for the client to notice.
-        match session.upstream.try_send(datagram) {
+        // Straight to the socket, of which the runtime does not know yet that it can be written. A full one loses
+        // datagrams, as every hop may; a refusal is for the client to notice.
+        match SockRef::from(&*session.upstream).send(datagram) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(Reason::ConnectFailed),
             _ => Ok(()),
         }

@@ -1,7 +1,7 @@
 //! Weft: sidecars of one mesh, with the identities that its control plane gave them.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,6 +10,7 @@ use model::{MeshDomain, ServiceName};
 use super::{Door, Pair, Peer, PeerError, Plain, Setting, TlsDoor};
 use crate::compare::mesh::{Mesh, MeshError, Sidecar, Workload};
 use crate::compare::tls::Credential;
+use crate::compare::upstream;
 
 /// The programs that are run.
 const PROGRAMS: [&str; 3] = ["weft", "weft-control-plane", "weft-proxy"];
@@ -64,7 +65,14 @@ impl Weft {
     /// The same, as YAML still to be applied.
     pub(crate) fn outside_later(&self, app: SocketAddr) -> (String, String) {
         let name = self.name("plain");
-        let yaml = outside_yaml(&name, app);
+        let yaml = outside_yaml(&name, app, &[app.ip()]);
+        (name, yaml)
+    }
+
+    /// The same, with an endpoint at each of the application's addresses.
+    pub(crate) fn spread_later(&self, app: SocketAddr) -> (String, String) {
+        let name = self.name("spread");
+        let yaml = outside_yaml(&name, app, &upstream::addresses());
         (name, yaml)
     }
 
@@ -162,13 +170,17 @@ impl From<MeshError> for PeerError {
             MeshError::Process(error) => Self::Process(error),
             MeshError::Port(error) => Self::Port(error),
             MeshError::Write { path, source } => Self::Write { path, source },
-            error @ MeshError::Status(_) => Self::Mesh(error),
+            error @ (MeshError::Status(_) | MeshError::Operator(_)) => Self::Mesh(error),
         }
     }
 }
 
-/// A Service and the EndpointSlice that says where its one endpoint is.
-fn outside_yaml(name: &str, app: SocketAddr) -> String {
+/// A Service and the EndpointSlice that says where its endpoints are: all at the port of `app`.
+fn outside_yaml(name: &str, app: SocketAddr, addresses: &[IpAddr]) -> String {
+    let addresses: Vec<String> = addresses
+        .iter()
+        .map(|ip| format!("{{addresses: [{ip}]}}"))
+        .collect();
     format!(
         "apiVersion: v1
 kind: Service
@@ -183,11 +195,11 @@ metadata:
   namespace: default
   labels: {{kubernetes.io/service-name: {name}}}
 addressType: IPv4
-endpoints: [{{addresses: [{}], conditions: {{ready: true}}}}]
+endpoints: [{}]
 ports: [{{name: http, port: {}, protocol: TCP}}]
 ---
 ",
-        app.ip(),
+        addresses.join(", "),
         app.port()
     )
 }

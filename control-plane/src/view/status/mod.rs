@@ -4,21 +4,24 @@ mod gateway;
 mod policy;
 mod report;
 mod route;
+mod warning;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use model::ServiceName;
+use model::{Destination, Gateway, Label, ServiceName};
 use serde_json::{Value, json};
 
 use super::attach::Objection;
 use super::attachments::Attachments;
+use super::destination::destination_for;
 use super::outside::{matched, used};
 use super::{MeshState, traffic_policy};
 use crate::sources::{EndpointSlice, GatewayObject, Object, ObjectKey};
 
 pub use report::{BoundPort, ProxyReport, Reports};
+pub use warning::Warning;
 
 /// One status condition (Kubernetes `metav1.Condition`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub struct Judge<'s> {
     /// What the proxies of Gateways say; `None` where only configuration is judged.
     reports: Option<&'s Reports>,
     attachments: RefCell<BTreeMap<ServiceName, Rc<Attachments<'s>>>>,
+    destinations: RefCell<BTreeMap<(ServiceName, Label), Option<Rc<Destination>>>>,
+    gateways: RefCell<BTreeMap<ServiceName, Option<Rc<Gateway>>>>,
 }
 
 impl<'s> Judge<'s> {
@@ -70,6 +75,8 @@ impl<'s> Judge<'s> {
             state,
             reports: None,
             attachments: RefCell::default(),
+            destinations: RefCell::default(),
+            gateways: RefCell::default(),
         }
     }
 
@@ -119,6 +126,24 @@ impl<'s> Judge<'s> {
             .entry(gateway.name.clone())
             .or_insert_with(|| Rc::new(Attachments::of(self.state, gateway)));
         attachments.clone()
+    }
+
+    /// A Service as callers of a namespace see it.
+    fn destination(&self, service: &ServiceName, caller: &Label) -> Option<Rc<Destination>> {
+        let mut known = self.destinations.borrow_mut();
+        known
+            .entry((service.clone(), caller.clone()))
+            .or_insert_with(|| destination_for(self.state, service, caller).map(Rc::new))
+            .clone()
+    }
+
+    /// A Gateway as its proxies see it.
+    fn gateway(&self, name: &ServiceName) -> Option<Rc<Gateway>> {
+        let mut known = self.gateways.borrow_mut();
+        known
+            .entry(name.clone())
+            .or_insert_with(|| super::gateway(self.state, name).map(Rc::new))
+            .clone()
     }
 }
 

@@ -13,6 +13,7 @@ mod attachments;
 mod backend_tls;
 mod consumers;
 mod gateway;
+mod warnings;
 
 /// The state after applying each text in turn, each at a generation of its own from 1.
 fn mesh(texts: &[&str]) -> MeshState {

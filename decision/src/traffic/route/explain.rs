@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use http::HeaderName;
 use model::route::{RequestMatch, Rule};
 
-use super::{PathSummary, RequestView, RouteTable, Summary, field_value, path_fits, query_value};
+use super::{HostRoutes, PathSummary, RequestView, RouteTable, Summary, field_value, path_fits, query_value};
 use crate::traffic::{first_of_each_name, grpc};
 
 /// One match of one rule, and whether a request fits it.
@@ -33,6 +33,8 @@ pub enum Verdict<'a> {
 /// In what the chosen match is ahead of another that fits: the first criterion in which they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precedence {
+    /// Its host name is more specific; rules of another name are met only where none of that one fits.
+    Hostname,
     /// GRPCRoutes come before HTTPRoutes.
     Kind,
     /// The path of an HTTPRoute is of a more specific kind: exact, then expression, then prefix.
@@ -89,6 +91,29 @@ impl RouteTable {
             Weighed { rule, at, verdict }
         });
         weighed.collect()
+    }
+}
+
+impl HostRoutes {
+    /// As [`RouteTable::explain`], for each host name that means `host`, the most specific first.
+    pub fn explain<'a>(
+        &self,
+        rules: &'a [Rule],
+        host: &str,
+        request: &RequestView<'a>,
+    ) -> Vec<Vec<Weighed<'a>>> {
+        let mut is_chosen = false;
+        let explained = self.fitting(host).map(|table| {
+            let mut weighed = table.explain(rules, request);
+            for weighed in &mut weighed {
+                if is_chosen && !matches!(weighed.verdict, Verdict::Misses(_)) {
+                    weighed.verdict = Verdict::Hidden(Precedence::Hostname);
+                }
+            }
+            is_chosen |= weighed.iter().any(|weighed| weighed.verdict == Verdict::Chosen);
+            weighed
+        });
+        explained.collect()
     }
 }
 

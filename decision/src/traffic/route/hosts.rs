@@ -98,9 +98,14 @@ impl HostRoutes {
     /// The place in `rules` of the rule that governs a request for `host`; `None` where none does. `rules` are those that
     /// this was compiled from, and `host` is as for [`HostTable::fitting`].
     pub fn choose(&self, rules: &[Rule], host: &str, request: &RequestView<'_>) -> Option<usize> {
+        self.fitting(host).find_map(|table| table.choose(rules, request))
+    }
+
+    /// The rules of each host name that means `host`, the most specific first.
+    pub(super) fn fitting<'t>(&'t self, host: &'t str) -> impl Iterator<Item = &'t RouteTable> + 't {
         self.hosts
             .fitting(host)
-            .find_map(|table| self.tables.get(table)?.choose(rules, request))
+            .filter_map(|table| self.tables.get(table))
     }
 }
 
@@ -108,6 +113,7 @@ impl HostRoutes {
 mod tests {
     use std::cmp::Reverse;
 
+    use super::super::Verdict;
     use super::*;
     use http::{HeaderMap, Method};
     use model::route::{PathMatch, RequestMatch};
@@ -212,7 +218,12 @@ mod tests {
                 let rules: Vec<Rule> = places.iter().map(|place| routes.rules[*place].clone()).collect();
                 RouteTable::compile(&rules).choose(&rules, &request).map(|at| places[at])
             });
-            prop_assert_eq!(HostRoutes::compile(&routes).choose(&routes.rules, &host, &request), expected);
+            let compiled = HostRoutes::compile(&routes);
+            prop_assert_eq!(compiled.choose(&routes.rules, &host, &request), expected);
+            let explained = compiled.explain(&routes.rules, &host, &request).into_iter().flatten();
+            let chosen: Vec<_> = explained.filter(|weighed| weighed.verdict == Verdict::Chosen).collect();
+            prop_assert!(chosen.len() <= 1);
+            prop_assert_eq!(chosen.first().map(|weighed| weighed.rule), expected);
         }
     }
 }

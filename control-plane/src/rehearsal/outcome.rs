@@ -1,0 +1,145 @@
+//! Where a request ends that follows a rule.
+
+use decision::Reason;
+use decision::traffic::{filter, split};
+use http::HeaderMap;
+use model::ServicePort;
+use model::filter::Filter;
+use model::route::{Backend, Rule};
+
+use super::explanation::{HeaderChange, Outcome, Share};
+use super::{Rehearsed, words};
+use crate::view::{self, MeshState, Traffic};
+
+/// Where requests end that follow a rule.
+pub(super) fn of_rule(mesh: &Rehearsed<'_>, traffic: Traffic, rule: &Rule, headers: &HeaderMap) -> Outcome {
+    // Dice of nothing fall on the first backend that has a chance at all.
+    if split::pick_backend(&rule.backends, 0).is_none() {
+        let why = match rule.backends.is_empty() {
+            true => format!("{} has no backend", rule.name),
+            false => format!("no backend of {} has a weight above 0", rule.name),
+        };
+        return refused(Reason::BackendNotFound, why);
+    }
+    let shares = shares(mesh, traffic, &rule.name, &rule.backends);
+    let shares = shares.into_iter().zip(&rule.backends).map(|(share, backend)| {
+        let filters = [&rule.filters[..], &backend.filters].concat();
+        Share {
+            request_headers: on_request(&filters, headers),
+            response_headers: on_response(&filters),
+            ..share
+        }
+    });
+    Outcome::Backends(shares.collect())
+}
+
+/// Where requests end that follow no rule: at the service itself.
+pub(super) fn of_service(mesh: &Rehearsed<'_>, target: &ServicePort) -> Outcome {
+    Outcome::Backends(vec![Share {
+        backend: target.to_string(),
+        weight: 1,
+        percent: 100.0,
+        unresolved: None,
+        endpoints: endpoints(mesh, target),
+        filters: Vec::new(),
+        request_headers: HeaderChange::default(),
+        response_headers: HeaderChange::default(),
+    }])
+}
+
+/// The backends of a rule, with nothing said of header fields.
+pub(super) fn shares(mesh: &Rehearsed<'_>, traffic: Traffic, rule: &str, backends: &[Backend]) -> Vec<Share> {
+    let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
+    let share = |(at, backend): (usize, &Backend)| Share {
+        backend: backend.reference.to_string(),
+        weight: backend.weight,
+        // Both are far below 2^53.
+        percent: f64::from(backend.weight) * 100.0 / (total.max(1)) as f64,
+        unresolved: backend
+            .target
+            .is_none()
+            .then(|| unresolved(mesh.state, traffic, rule, at)),
+        endpoints: backend.target.as_ref().and_then(|target| endpoints(mesh, target)),
+        filters: backend.filters.iter().map(words::of_filter).collect(),
+        request_headers: HeaderChange::default(),
+        response_headers: HeaderChange::default(),
+    };
+    backends.iter().enumerate().map(share).collect()
+}
+
+/// An answer of the proxy's own.
+pub(super) fn refused(reason: Reason, why: String) -> Outcome {
+    Outcome::Answer {
+        status: reason.status().as_u16(),
+        reason: reason.detail(),
+        why,
+        location: None,
+    }
+}
+
+/// Who serves a backend now: workloads where they are known, and addresses outside the mesh.
+fn endpoints(mesh: &Rehearsed<'_>, target: &ServicePort) -> Option<Vec<String>> {
+    let set = view::endpoints(mesh.state, &target.service).endpoints;
+    match set.outside(target.port) {
+        Some(outside) => Some(outside.addresses.iter().map(ToString::to_string).collect()),
+        None => mesh.serving.map(|serving| serving.of(&target.service)),
+    }
+}
+
+/// Why a backend does not resolve, in the words of the route's condition.
+fn unresolved(state: &MeshState, traffic: Traffic, rule: &str, backend: usize) -> String {
+    let objection = || {
+        let (route, index) = rule.rsplit_once('#')?;
+        view::unresolved(state, traffic, &route.parse().ok()?, index.parse().ok()?, backend)
+    };
+    objection().unwrap_or_else(|| "the reference does not resolve".to_owned())
+}
+
+fn on_request(filters: &[Filter], before: &HeaderMap) -> HeaderChange {
+    let mut after = before.clone();
+    for filter in filters {
+        if let Filter::RequestHeaders(modifier) = filter {
+            filter::apply(modifier, &mut after);
+        }
+    }
+    change(before, &after)
+}
+
+/// The response is not known: what it would be given, and what it would lose if it had it.
+fn on_response(filters: &[Filter]) -> HeaderChange {
+    let mut after = HeaderMap::new();
+    let modifiers = || {
+        filters.iter().filter_map(|filter| match filter {
+            Filter::ResponseHeaders(modifier) => Some(modifier),
+            _ => None,
+        })
+    };
+    modifiers().for_each(|modifier| filter::apply(modifier, &mut after));
+    let mut change = change(&HeaderMap::new(), &after);
+    for modifier in modifiers() {
+        let gone = modifier.remove.iter().filter(|name| !after.contains_key(*name));
+        change.removed.extend(gone.map(ToString::to_string));
+    }
+    change
+}
+
+fn change(before: &HeaderMap, after: &HeaderMap) -> HeaderChange {
+    let values = |headers: &HeaderMap, name| {
+        let values: Vec<String> = headers.get_all(name).iter().map(words::text).collect();
+        values.join(", ")
+    };
+    let changed = after.keys().filter(|name| {
+        let (old, new) = (before.get_all(*name), after.get_all(*name));
+        !old.iter().eq(new.iter())
+    });
+    HeaderChange {
+        set: changed
+            .map(|name| (name.to_string(), values(after, name)))
+            .collect(),
+        removed: before
+            .keys()
+            .filter(|name| !after.contains_key(*name))
+            .map(ToString::to_string)
+            .collect(),
+    }
+}

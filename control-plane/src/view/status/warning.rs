@@ -1,0 +1,149 @@
+//! What is applied as it is written, and yet is hardly meant: rules that are never followed, and requests that go nowhere.
+
+use std::collections::BTreeMap;
+
+use decision::traffic::route::hidden;
+use model::field::Step;
+use model::gateway::Serves;
+use model::route::Rule;
+use model::{FieldPath, ServiceName};
+
+use super::Judge;
+use crate::sources::{BackendRef, Object, ObjectKey, Parent, RouteObject};
+use crate::view::attachments::{AnyRoute, parents_of};
+
+/// Something that the owner of an object should look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Where, from the root of the object.
+    pub path: FieldPath,
+    /// Why, as a clause without a capital or a full stop.
+    pub message: String,
+}
+
+impl<'s> Judge<'s> {
+    /// What of an object may not be meant, in the order of its fields. What does not resolve is a condition's to say.
+    pub fn warnings(&self, key: &ObjectKey) -> Vec<Warning> {
+        match self.object(key) {
+            Some(object @ Object::Route(route)) => {
+                let mut hiding = self.hiding(object, route);
+                let rules = route.rules.iter().enumerate();
+                rules
+                    .flat_map(|(index, rule)| {
+                        let hidden = hiding.remove(&index).map(|by| Warning {
+                            path: rule_at(index),
+                            message: format!("is never followed: {by} takes every request that it matches"),
+                        });
+                        let backends = of_backends(index, &rule.backends, "is answered with status 500");
+                        hidden.into_iter().chain(backends)
+                    })
+                    .collect()
+            }
+            Some(Object::StreamRoute(route)) => {
+                let rules = route.rules.iter().enumerate();
+                let dropped = "is dropped";
+                rules
+                    .flat_map(|(index, backends)| of_backends(index, backends, dropped))
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The rules of a route that are hidden wherever the route is attached, each with the name of a rule that hides it.
+    fn hiding(&self, object: &'s Object, route: &RouteObject) -> BTreeMap<usize, String> {
+        let mut hiding: BTreeMap<usize, Option<String>> = BTreeMap::new();
+        let name = format!("{}#", route.key);
+        let mut look = |rules: &[Rule]| {
+            let own = |rule: &Rule| rule.name.starts_with(&name);
+            let hidden = hidden(rules, own);
+            for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| own(rule)) {
+                let Some(index) = rule
+                    .name
+                    .rsplit_once('#')
+                    .and_then(|(_, index)| index.parse().ok())
+                else {
+                    continue;
+                };
+                let by = hidden.iter().find(|hidden| hidden.rule == place);
+                let by = by.and_then(|hidden| rules.get(hidden.by));
+                let by = by.map(|rule| rule.name.to_string());
+                // One place where it is met is enough.
+                hiding
+                    .entry(index)
+                    .and_modify(|known| *known = known.take().filter(|_| by.is_some()))
+                    .or_insert(by);
+            }
+        };
+        let Some(any) = AnyRoute::of(object) else {
+            return BTreeMap::new();
+        };
+        let mut gateways: Vec<ServiceName> = Vec::new();
+        for parent in parents_of(self.state, any) {
+            match &parent.to {
+                Parent::Service(service) => {
+                    let destination = self.destination(service, &route.key.namespace);
+                    let ports = destination
+                        .iter()
+                        .flat_map(|destination| destination.ports.values());
+                    ports.for_each(|port| look(&port.rules));
+                }
+                Parent::Gateway(name) => gateways.push(name.clone()),
+                Parent::ListenerSet(namespace, name) => {
+                    let set = self.state.listener_set(namespace, name);
+                    gateways.extend(set.map(|set| set.parent.clone()));
+                }
+            }
+        }
+        gateways.sort();
+        gateways.dedup();
+        for gateway in gateways.iter().filter_map(|name| self.gateway(name)) {
+            for listener in &gateway.listeners {
+                if let Serves::Http(routes) | Serves::Https(_, routes) = &listener.serves {
+                    for places in routes.hosts.values() {
+                        let rules = places.iter().filter_map(|place| routes.rules.get(*place));
+                        look(&rules.cloned().collect::<Vec<_>>());
+                    }
+                }
+            }
+        }
+        let hidden = hiding.into_iter();
+        hidden.filter_map(|(index, by)| Some((index, by?))).collect()
+    }
+}
+
+fn of_backends(rule: usize, backends: &[BackendRef], fate: &str) -> Vec<Warning> {
+    let at = |step: Option<usize>| {
+        let mut path = rule_at(rule);
+        path.0.push(Step::Field("backendRefs".to_owned()));
+        path.0.extend(step.map(Step::Item));
+        path
+    };
+    if backends.is_empty() {
+        return vec![Warning {
+            path: rule_at(rule),
+            message: format!("has no backendRefs: whatever follows it {fate}"),
+        }];
+    }
+    if backends.iter().all(|backend| backend.weight == 0) {
+        return vec![Warning {
+            path: at(None),
+            message: format!("every weight is 0: whatever follows the rule {fate}"),
+        }];
+    }
+    let unused = backends
+        .iter()
+        .enumerate()
+        .filter(|(_, backend)| backend.weight == 0 && !backend.filters.is_empty());
+    unused
+        .map(|(index, _)| Warning {
+            path: at(Some(index)),
+            message: "its filters are never used, because its weight is 0".to_owned(),
+        })
+        .collect()
+}
+
+fn rule_at(rule: usize) -> FieldPath {
+    let fields = ["spec", "rules"].map(|field| Step::Field(field.to_owned()));
+    FieldPath(fields.into_iter().chain([Step::Item(rule)]).collect())
+}

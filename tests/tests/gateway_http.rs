@@ -1,0 +1,302 @@
+//! HTTP at the edge of the mesh: a gateway's listeners, its routes by host name, and what backends are told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::large_futures
+)]
+
+use bytes::Bytes;
+use http::{Response, Version};
+use tests::client::{Http, nothing, request};
+use tests::echo::{self, EchoClient, words};
+use tests::edge::{at, free_port};
+use tests::{App, Load, Mesh, Raw, Sidecar, eventually, within, yaml};
+
+fn listener(name: &str, port: u16, hostname: &str) -> String {
+    let hostname = match hostname {
+        "" => String::new(),
+        hostname => format!(", hostname: '{hostname}'"),
+    };
+    format!("{{name: {name}, port: {port}, protocol: HTTP{hostname}}}")
+}
+
+/// A rule that sends everything under a path to port 80 of a Service.
+fn to(path: &str, service: &str) -> String {
+    format!(
+        "{{matches: [{{path: {{type: PathPrefix, value: {path}}}}}], backendRefs: [{{name: {service}, port: 80}}]}}"
+    )
+}
+
+/// An HTTPRoute for the Gateway `edge`, or a section of it after a slash.
+fn route(name: &str, parent: &str, hostnames: &str, rules: &[String]) -> String {
+    let parent = match parent.split_once('/') {
+        Some((gateway, section)) => format!("{{name: {gateway}, sectionName: {section}}}"),
+        None => format!("{{name: {parent}}}"),
+    };
+    let rules = rules.join(", ");
+    yaml::object(
+        "HTTPRoute",
+        name,
+        &format!("{{parentRefs: [{parent}], hostnames: [{hostnames}], rules: [{rules}]}}"),
+    )
+}
+
+/// A Gateway with one listener for any host, `inside` in the mesh and `outside` of it.
+struct Edge {
+    mesh: Mesh,
+    port: u16,
+    inside: App,
+    outside: App,
+    gateway: Sidecar,
+    _workload: Sidecar,
+}
+
+impl Edge {
+    async fn start(routes: &str) -> Self {
+        let port = free_port().await;
+        Self::with(port, &[listener("web", port, "")], routes).await
+    }
+
+    async fn with(port: u16, listeners: &[String], routes: &str) -> Self {
+        let (inside, outside) = (App::echo("inside").await, App::echo("outside").await);
+        let yaml = yaml::service("inside", 80, "http")
+            + &yaml::outside("outside", 80, "http", &[outside.address])
+            + &yaml::gateway("edge", listeners)
+            + routes;
+        let mesh = Mesh::with(&yaml).await;
+        let workload = mesh.workload("inside").app(inside.address).start().await;
+        let gateway = mesh.gateway("edge").start().await;
+        Self {
+            mesh,
+            port,
+            inside,
+            outside,
+            gateway,
+            _workload: workload,
+        }
+    }
+
+    async fn verdict(&self, url: &str) -> (u16, String) {
+        let answer = Http::http1(at(self.port)).await.get(url).await;
+        let (status, reason) = answer.verdict();
+        let app = answer.header("x-app");
+        (status, if app.is_empty() { reason } else { app }.to_owned())
+    }
+
+    async fn expect(&self, url: &str, status: u16, what: &str) {
+        assert_eq!(self.verdict(url).await, (status, what.to_owned()), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn workloads_and_addresses_outside_are_reached_by_both_versions() {
+    let routes = route("shop", "edge", "", &[to("/", "inside"), to("/old", "outside")]);
+    let edge = Edge::start(&routes).await;
+    for (mut client, version) in [
+        (Http::http1(at(edge.port)).await, Version::HTTP_11),
+        (Http::h2c(at(edge.port)).await, Version::HTTP_2),
+    ] {
+        for (path, app) in [("/new", "inside"), ("/old/x", "outside")] {
+            let answer = client
+                .post(&format!("http://www.example.com{path}"), "body")
+                .await;
+            assert_eq!((answer.status.as_u16(), answer.text()), (200, "body"));
+            assert_eq!((answer.header("x-app"), answer.version), (app, version));
+        }
+    }
+    for app in [&edge.inside, &edge.outside] {
+        assert_eq!(app.requests().len(), 2);
+        for request in app.requests() {
+            assert_eq!(request.header("host"), "www.example.com");
+            assert_eq!(request.header("x-forwarded-for"), "127.0.0.1");
+            assert_eq!(request.header("x-forwarded-proto"), "http");
+            assert_eq!(request.header("x-forwarded-host"), "www.example.com");
+        }
+    }
+    let metrics = Http::http1(edge.gateway.metrics)
+        .await
+        .get(&format!("http://{}/metrics", edge.gateway.metrics))
+        .await;
+    let counted = format!(
+        "weft_attempts_mtls_total{{direction=\"outbound\",destination=\"default/edge:{}\",\
+         backend=\"default/inside:80\",route=\"HTTPRoute/default/shop#0\"}} 2",
+        edge.port
+    );
+    assert!(metrics.text().contains(&counted), "{}", metrics.text());
+}
+
+#[tokio::test]
+async fn a_client_cannot_forge_what_only_the_gateway_knows() {
+    let edge = Edge::start(&route("shop", "edge", "", &[to("/", "outside")])).await;
+    let mut raw = Raw::connect(at(edge.port)).await;
+    raw.send(
+        "GET / HTTP/1.1\r\nhost: WWW.example.com.:80\r\nx-forwarded-for: 203.0.113.7\r\nx-forwarded-proto: https\r\n\
+         x-forwarded-host: forged\r\nconnection: x-forwarded-for\r\n\r\n",
+    )
+    .await;
+    raw.read_response().await;
+    let request = edge.outside.arrived(1).await.remove(0);
+    // What the client itself wants taken off is not passed on, and does not take the gateway's own along.
+    assert_eq!(request.header("x-forwarded-for"), "127.0.0.1");
+    assert_eq!(request.header("x-forwarded-proto"), "http");
+    assert_eq!(request.header("x-forwarded-host"), "WWW.example.com.:80");
+}
+
+#[tokio::test]
+async fn a_request_meets_exactly_one_listener() {
+    let port = free_port().await;
+    let listeners = [
+        listener("any", port, ""),
+        listener("wild", port, "*.example.com"),
+        listener("one", port, "www.example.com"),
+        listener("empty", port, "empty.example.com"),
+    ];
+    let routes = route("all", "edge/any", "", &[to("/any", "outside")])
+        + &route("wild", "edge/wild", "", &[to("/wild", "inside")])
+        + &route("one", "edge/one", "", &[to("/one", "outside")]);
+    let edge = Edge::with(port, &listeners, &routes).await;
+    for (url, status, what) in [
+        ("http://other.org/any", 200, "outside"),
+        ("http://other.org/wild", 404, "no_route"),
+        ("http://10.0.0.1/any", 200, "outside"),
+        ("http://a.b.example.com/wild", 200, "inside"),
+        ("http://a.b.example.com/any", 404, "no_route"),
+        ("http://www.example.com/one", 200, "outside"),
+        ("http://WWW.Example.Com:1234/one", 200, "outside"),
+        ("http://www.example.com/wild", 404, "no_route"),
+        ("http://www.example.com/any", 404, "no_route"),
+        ("http://empty.example.com/wild", 404, "no_route"),
+        ("http://example.com/any", 200, "outside"),
+    ] {
+        edge.expect(url, status, what).await;
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_no_listener_has_is_nowhere() {
+    let port = free_port().await;
+    let listeners = [listener("wild", port, "*.example.com")];
+    let edge = Edge::with(port, &listeners, &route("shop", "edge", "", &[to("/", "inside")])).await;
+    edge.expect("http://example.com/", 404, "no_listener").await;
+    edge.expect("http://www.example.org/", 404, "no_listener").await;
+    edge.expect("http://www.example.com/", 200, "inside").await;
+}
+
+#[tokio::test]
+async fn within_a_listener_the_more_specific_host_name_has_the_first_word_and_not_the_last() {
+    let routes = route(
+        "wild",
+        "edge",
+        "'*.example.com'",
+        &[to("/", "inside"), to("/long/path", "inside")],
+    ) + &route("one", "edge", "www.example.com", &[to("/long", "outside")]);
+    let edge = Edge::start(&routes).await;
+    for (url, status, what) in [
+        ("http://www.example.com/long/path", 200, "outside"),
+        ("http://www.example.com/other", 200, "inside"),
+        ("http://a.example.com/long/path", 200, "inside"),
+        ("http://example.com/long", 404, "no_route"),
+    ] {
+        edge.expect(url, status, what).await;
+    }
+}
+
+#[tokio::test]
+async fn weights_filters_and_retries_are_those_of_any_route() {
+    let bad = App::answering(|_| Response::builder().status(503).body(Bytes::new()).unwrap()).await;
+    let rule = "{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-mark, value: set}]}}], \
+                retry: {codes: [503], attempts: 3, backoff: 1ms}, \
+                backendRefs: [{name: inside, port: 80, weight: 9}, {name: mixed, port: 80, weight: 1}]}";
+    let mixed = App::echo("mixed").await;
+    let routes = yaml::outside("mixed", 80, "http", &[bad.address, mixed.address])
+        + &route("shop", "edge", "", &[rule.to_owned()]);
+    let edge = Edge::start(&routes).await;
+    let mut client = Http::http1(at(edge.port)).await;
+    for _ in 0..100 {
+        assert_eq!(client.get("http://www.example.com/").await.status, 200);
+    }
+    let (inside, mixed) = (edge.inside.requests(), mixed.requests());
+    assert!((7..=13).contains(&mixed.len()), "{} of 100", mixed.len());
+    assert!(!bad.requests().is_empty() && inside.len() + mixed.len() == 100);
+    assert!(
+        inside
+            .iter()
+            .chain(&mixed)
+            .all(|request| request.header("x-mark") == "set")
+    );
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_exist_is_an_error_of_the_route() {
+    let edge = Edge::start(&route("shop", "edge", "", &[to("/", "nowhere")])).await;
+    edge.expect("http://www.example.com/", 500, "backend_not_found")
+        .await;
+}
+
+#[tokio::test]
+async fn grpc_reaches_its_methods() {
+    let port = free_port().await;
+    let app = echo::app().await;
+    let rule = "{matches: [{method: {service: weft.tests.Echo, method: Say}}], backendRefs: [{name: echo, port: 80}]}";
+    let routes = yaml::service("echo", 80, "kubernetes.io/h2c")
+        + &yaml::object(
+            "GRPCRoute",
+            "echo",
+            &format!("{{parentRefs: [{{name: edge}}], rules: [{rule}]}}"),
+        );
+    let edge = Edge::with(port, &[listener("web", port, "")], &routes).await;
+    let _echo = edge.mesh.workload("echo").app(app.address).start().await;
+    let mut client = EchoClient::connect(format!("http://{}", at(port))).await.unwrap();
+    let answer = within("unary", client.say(words("hello"))).await.unwrap();
+    assert_eq!(answer.into_inner().text, "hello");
+    let refused = within("another method", client.repeat(words("hello"))).await;
+    assert_eq!(refused.unwrap_err().code(), tonic::Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn what_changes_beside_it_costs_no_request() {
+    let routes = route("shop", "edge", "www.example.com", &[to("/", "inside")]);
+    let edge = Edge::start(&routes).await;
+    let load = Load::start(at(edge.port), "http://www.example.com/");
+    load.more(50).await;
+    let other = free_port().await;
+    let web = listener("web", edge.port, "");
+    let more = yaml::gateway("edge", &[web.clone(), listener("other", other, "")]);
+    for _ in 0..3 {
+        edge.mesh.apply(&more).await;
+        edge.mesh
+            .apply(&route("more", "edge/other", "", &[to("/", "outside")]))
+            .await;
+        let answer = Http::http1(at(other)).await.get("http://a/").await;
+        assert_eq!(
+            answer.header("x-app"),
+            "outside",
+            "open and served when it is acknowledged"
+        );
+        load.more(30).await;
+        edge.mesh
+            .apply(&yaml::gateway("edge", std::slice::from_ref(&web)))
+            .await;
+        eventually("the port to be closed", || async {
+            tokio::net::TcpStream::connect(at(other))
+                .await
+                .is_err()
+                .then_some(())
+        })
+        .await;
+        load.more(30).await;
+    }
+    load.stop().await.assert_no_failure();
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_finishes_what_it_has() {
+    let mut edge = Edge::start(&route("shop", "edge", "", &[to("/", "inside")])).await;
+    let mut client = Http::http1(at(edge.port)).await;
+    assert_eq!(client.get("http://a/").await.status, 200);
+    let status = edge.gateway.terminate().await;
+    assert!(status.success(), "{status}");
+    let call = request("GET", "http://a/").body(nothing()).unwrap();
+    assert!(client.try_send(call).await.is_err());
+}
