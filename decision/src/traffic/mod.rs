@@ -3,7 +3,8 @@
 //! In the order in which a request meets them: [`route`] chooses the rule, [`split`] its backend, [`filter`]
 //! changes the fields, [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
 //! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
-//! [`outlier`] leaves out for a while who answers badly, [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
+//! [`outlier`] and [`health`] leave out who is not well, [`concurrency`] bounds how many go at a time, and [`hedge`] sends
+//! one more beside another.
 //! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
 //! [`hop`] says which version of HTTP takes it there, [`lineage`] what it inherits from the request that it is made for,
 //! [`quickest`] what time an attempt needs at least, and [`grpc`] reads what gRPC says of itself in HTTP fields.
@@ -11,11 +12,13 @@
 pub mod backoff;
 pub mod balance;
 pub mod budget;
+pub mod concurrency;
 pub mod deadline;
 pub mod filter;
 pub mod forwarded;
 pub mod grpc;
 pub mod health;
+pub mod hedge;
 pub mod hop;
 pub mod lineage;
 pub mod outlier;
