@@ -14,6 +14,7 @@ mod downstream;
 pub mod flags;
 mod forward;
 mod gateway;
+mod hedge;
 mod hello;
 mod http;
 pub mod identity;

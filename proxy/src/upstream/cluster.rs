@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use certs::IdentityCell;
 use decision::Reason;
@@ -159,8 +159,15 @@ impl Cluster {
     /// Lets a request in, until the permit is dropped. `None` where no policy counts.
     ///
     /// # Errors
-    /// [`Reason::Overflow`] where there are as many as there may be.
+    /// [`Reason::Overflow`] where there are as many as there may be, [`Reason::ConcurrencyLimit`] where there are as many
+    /// as are answered in time.
     pub(crate) fn admit(&self, policy: &TrafficPolicy) -> Result<Option<Permit>, Reason> {
+        if policy.concurrency.is_some()
+            && let Some(governed) = &mut self.state.borrow_mut().governed
+            && !governed.admits(u32::try_from(self.in_flight.get()).unwrap_or(u32::MAX))
+        {
+            return Err(Reason::ConcurrencyLimit);
+        }
         let Some(breaker) = &policy.breaker else {
             return Ok(None);
         };
@@ -184,7 +191,7 @@ impl Cluster {
     /// How an attempt ended, where a policy wants to know.
     pub(crate) fn judged(&self, picked: &Picked, outcome: &Outcome, now: Instant) {
         if let Some(governed) = &mut self.state.borrow_mut().governed {
-            governed.judged(picked.member.at.get(), outcome, now);
+            governed.judged(picked.member.at.get(), outcome, picked.took(now), now);
         }
     }
 
@@ -408,7 +415,7 @@ impl Place {
     }
 
     /// Whether both are one endpoint, to be reached in the same way; its labels may differ.
-    fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Workload(one), Self::Workload(other)) => {
                 one.workload == other.workload
@@ -438,6 +445,11 @@ impl fmt::Display for Place {
 }
 
 impl Picked {
+    /// How long it has been since it was chosen.
+    pub(crate) fn took(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
     pub(crate) fn started(&self) -> Instant {
         self.started
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use decision::Reason;
 use decision::traffic::balance::{self, Ask, Balancer, Standing, slow_start};
+use decision::traffic::concurrency::Limiter;
 use decision::traffic::grpc;
 use decision::traffic::outlier::{Outliers, Seen};
 use decision::traffic::retry::Outcome;
@@ -33,6 +34,7 @@ pub(crate) struct Governed {
     balance: LoadBalancer,
     balancer: Balancer,
     outliers: Option<Outliers>,
+    limiter: Option<Limiter>,
     hosts: Vec<Host>,
     /// Where a policy checks: what all workers know of each member's health.
     checked: Option<Checked>,
@@ -78,6 +80,7 @@ impl Governed {
         let mut governed = Self {
             balancer: Balancer::new(&balance, &[], 0),
             outliers: policy.outlier.clone().map(new),
+            limiter: policy.concurrency.map(|adaptive| Limiter::new(adaptive, now)),
             balance,
             policy: policy.clone(),
             hosts: Vec::new(),
@@ -90,6 +93,9 @@ impl Governed {
             (governed.hosts, governed.seeded) = (older.hosts, older.seeded);
             if older.policy.outlier == policy.outlier {
                 governed.outliers = older.outliers;
+            }
+            if older.policy.concurrency == policy.concurrency {
+                governed.limiter = older.limiter;
             }
             if older.policy.health_check == policy.health_check {
                 governed.checked = older.checked;
@@ -199,6 +205,12 @@ impl Governed {
         self.balancer.pick(ask, cost, weight)
     }
 
+    /// Whether one more request may join `in_flight` others, as far as they are answered in time.
+    pub(crate) fn admits(&mut self, in_flight: u32) -> bool {
+        let limiter = self.limiter.as_mut();
+        limiter.is_none_or(|limiter| limiter.admits(in_flight))
+    }
+
     /// Whether it is time to ask whether somebody is checked by nobody.
     pub(crate) fn is_to_claim(&self, now: Instant) -> bool {
         self.checked
@@ -225,7 +237,10 @@ impl Governed {
     }
 
     /// An attempt at a member has ended.
-    pub(crate) fn judged(&mut self, at: usize, outcome: &Outcome, now: Instant) {
+    pub(crate) fn judged(&mut self, at: usize, outcome: &Outcome, took: Duration, now: Instant) {
+        if let Some(limiter) = &mut self.limiter {
+            limiter.ended(took, is_overload(outcome), now);
+        }
         let Some(host) = self.hosts.get_mut(at) else {
             return;
         };
@@ -299,6 +314,17 @@ impl Governed {
             let youngest = self.hosts.iter().filter_map(|host| host.since).max();
             youngest.map(|since| since + window)
         });
+    }
+}
+
+/// Whether an endpoint had more to do than it could.
+fn is_overload(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Status(status) => *status == 503,
+        // RESOURCE_EXHAUSTED, UNAVAILABLE.
+        Outcome::Grpc(status) => matches!(*status, 8 | 14),
+        Outcome::TimedOut => true,
+        Outcome::NotSent(_) | Outcome::Broken(_) => false,
     }
 }
 
