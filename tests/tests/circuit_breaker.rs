@@ -34,7 +34,7 @@ async fn holding() -> (App, Arc<Semaphore>) {
 
 /// `pay` at this application outside the mesh, and a sidecar to call it from.
 async fn pay(app: &App, policy: &str) -> (Mesh, Sidecar) {
-    let yaml = yaml::outside("pay", "http", &[app.address]) + &yaml::traffic_policy("pay", policy);
+    let yaml = yaml::outside("pay", 80, "http", &[app.address]) + &yaml::traffic_policy("pay", policy);
     let mesh = Mesh::with(&yaml).await;
     let visitor = mesh.visitor().await;
     (mesh, visitor)
@@ -129,7 +129,8 @@ async fn a_limit_of_connections_is_kept_over_many_endpoints() {
     let addresses: Vec<_> = apps.iter().map(|app| app.address).collect();
     let policy = "loadBalancer: {type: RoundRobin}\ncircuitBreaker: {maxConnections: 2}";
     let mesh =
-        Mesh::with(&(yaml::outside("pay", "http", &addresses) + &yaml::traffic_policy("pay", policy))).await;
+        Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + &yaml::traffic_policy("pay", policy)))
+            .await;
     let visitor = mesh.visitor().await;
     let mut client = visitor.http1().await;
     // The third endpoint's connection takes the place of one that is out of use.

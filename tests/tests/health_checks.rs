@@ -71,7 +71,7 @@ async fn an_address_that_is_not_well_is_left_out_until_it_is() {
     let [ill, well] = switches();
     let apps = [serving("a", &ill).await, serving("b", &well).await];
     let addresses: Vec<SocketAddr> = apps.iter().map(|app| app.address).collect();
-    let mesh = Mesh::with(&(yaml::outside("pay", "http", &addresses) + &policy(HTTP))).await;
+    let mesh = Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + &policy(HTTP))).await;
     let visitor = mesh.visitor().await;
     answered_by(&visitor, &["a", "b"]).await;
     ill.store(true, Ordering::Relaxed);
@@ -108,7 +108,7 @@ async fn only_services_that_are_called_are_checked_and_by_one_worker() {
     let [ill, _] = switches();
     let app = serving("a", &ill).await;
     let slow = HTTP.replace("30ms", "1h");
-    let mesh = Mesh::with(&(yaml::outside("pay", "http", &[app.address]) + &policy(&slow))).await;
+    let mesh = Mesh::with(&(yaml::outside("pay", 80, "http", &[app.address]) + &policy(&slow))).await;
     let visitor = mesh.workload("visitor").arg("--workers", "4").start().await;
     let checks = || {
         app.requests()
@@ -201,7 +201,7 @@ async fn an_opaque_server_is_told_by_what_it_answers() {
     let addresses: Vec<SocketAddr> = apps.iter().map(|app| app.address).collect();
     let payloads = "{send: {type: Text, text: PING}, receive: {type: Binary, binary: UE9ORw==}}";
     let check = format!("healthCheck: {{active: {{type: TCP, interval: 30ms, tcp: {payloads}}}}}");
-    let mesh = Mesh::with(&(yaml::outside("pay", "http", &addresses) + &policy(&check))).await;
+    let mesh = Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + &policy(&check))).await;
     let visitor = mesh.visitor().await;
     answered_by(&visitor, &["a"]).await;
 }

@@ -27,7 +27,8 @@ async fn pay(policy: &str) -> ([App; 2], Mesh, Sidecar) {
     let addresses: Vec<SocketAddr> = apps.iter().map(|app| app.address).collect();
     let policy = format!("loadBalancer: {{type: RoundRobin}}\n{policy}");
     let mesh =
-        Mesh::with(&(yaml::outside("pay", "http", &addresses) + &yaml::traffic_policy("pay", &policy))).await;
+        Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + &yaml::traffic_policy("pay", &policy)))
+            .await;
     let visitor = mesh.visitor().await;
     (apps, mesh, visitor)
 }
@@ -59,21 +60,24 @@ async fn what_may_happen_only_once_is_sent_once() {
 async fn the_budget_bounds_what_is_sent_beside() {
     let constraint = "retryConstraint: {budget: {percent: 0}, minRetryRate: {count: 2, interval: 1h}}";
     let timeout = "timeout: {http: {requestTimeout: 300ms}}";
-    let (_apps, _mesh, visitor) = pay(&format!("hedging: {{delay: 20ms}}\n{constraint}\n{timeout}")).await;
+    let (apps, _mesh, visitor) = pay(&format!("hedging: {{delay: 20ms}}\n{constraint}\n{timeout}")).await;
     let mut failed = 0;
     for _ in 0..10 {
         failed += usize::from(visitor.get("http://pay/").await.verdict() == (504, "request_timeout"));
     }
-    assert_eq!(failed, 3, "of five that came to the stuck one two were overtaken");
+    // Of those that came to the stuck one two were overtaken.
+    assert_eq!(apps[0].requests().len(), failed + 2);
+    assert!(failed >= 2);
 }
 
 #[tokio::test]
 async fn a_service_is_given_no_more_than_it_answers() {
     let app = stuck().await;
     let policy = "adaptiveConcurrency: {type: AIMD, minConcurrency: 2, maxConcurrency: 2}";
-    let mesh =
-        Mesh::with(&(yaml::outside("pay", "http", &[app.address]) + &yaml::traffic_policy("pay", policy)))
-            .await;
+    let mesh = Mesh::with(
+        &(yaml::outside("pay", 80, "http", &[app.address]) + &yaml::traffic_policy("pay", policy)),
+    )
+    .await;
     let visitor = mesh.visitor().await;
     let calls = [visitor.outbound; 2].map(|outbound| {
         tokio::spawn(async move {
