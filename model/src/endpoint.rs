@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::fault::Fault;
 use crate::gateway::BackendTls;
 use crate::{AppProtocol, FieldError, Labels, ServiceName, SpiffeId, TrafficPolicy, WorkloadId};
 
@@ -25,6 +26,8 @@ pub struct EndpointSet {
     pub endpoints: Endpoints,
     /// How its callers use them, by port of the Service; a port without a policy is not listed.
     pub policies: BTreeMap<u16, Arc<TrafficPolicy>>,
+    /// By port of the Service: what is done on purpose to requests that are sent there.
+    pub faults: BTreeMap<u16, Vec<Fault>>,
 }
 
 /// Where the endpoints of a Service are. A Service has either kind, never both: what is a workload cannot become an

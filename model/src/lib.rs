@@ -4,6 +4,7 @@
 //! [`snapshot::Snapshot`], which is everything one sidecar knows.
 
 pub mod endpoint;
+pub mod fault;
 pub mod field;
 pub mod filter;
 pub mod gateway;
@@ -13,6 +14,7 @@ pub mod pattern;
 pub mod resilience;
 pub mod route;
 pub mod service;
+pub mod session;
 pub mod snapshot;
 pub mod spiffe;
 pub mod traffic_policy;

@@ -25,6 +25,7 @@ fn resource(policy: TrafficPolicy) -> Resource {
         service: "shop/pay".parse().expect("a name"),
         endpoints: Endpoints::Mesh(Vec::new()),
         policies: BTreeMap::from([(80, Arc::new(policy))]),
+        faults: BTreeMap::new(),
     })
 }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use certs::{Authority, CertError, Identity, IdentityCell, PrivateKey};
 use model::endpoint::OutsidePort;
-use model::resilience::Timeouts;
 use model::route::{Backend, PathMatch, RequestMatch, Rule};
 use model::service::DestinationPort;
 use model::snapshot::{Inbound, ServedPort};
@@ -99,16 +98,13 @@ fn callers_snapshot(protocol: AppProtocol, endpoints: Endpoints) -> Result<Snaps
             path: PathMatch::prefix("/catalogue")?,
             ..RequestMatch::default()
         }],
-        filters: Vec::new(),
         backends: vec![Backend::new(
             Some(service.port(PORT)),
             "catalogue:80",
             1,
             Vec::new(),
         )?],
-        timeouts: Timeouts::default(),
-        retry: None,
-        policy: None,
+        ..Rule::default()
     };
     let port = DestinationPort {
         protocol,
@@ -125,6 +121,7 @@ fn callers_snapshot(protocol: AppProtocol, endpoints: Endpoints) -> Result<Snaps
             service,
             endpoints,
             policies: BTreeMap::new(),
+            faults: BTreeMap::new(),
         }),
     ]))
 }

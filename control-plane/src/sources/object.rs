@@ -9,10 +9,12 @@ use model::filter::Filter;
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::RequestMatch;
 use model::service::{AppProtocol, Service};
+use model::session::SessionPersistence;
 use model::{FieldError, Hostname, Label, ServiceName, ServicePort};
 
 use super::backend_tls::BackendTlsPolicy;
 use super::core_v1::{ConfigMap, Namespace, Secret};
+use super::fault::FaultPolicy;
 use super::gateway::{GatewayClass, GatewayObject};
 use super::grant::ReferenceGrant;
 use super::listener::ListenerSet;
@@ -42,6 +44,7 @@ pub enum Kind {
     ConfigMap,
     Namespace,
     BackendTrafficPolicy,
+    FaultInjectionPolicy,
 }
 
 /// What is known of a kind: one row of [`Kind::ROWS`].
@@ -153,6 +156,13 @@ impl Kind {
             "weft.dev",
             &["v1alpha1"],
             &["backendtrafficpolicies", "btp"],
+        ),
+        row(
+            Self::FaultInjectionPolicy,
+            "FaultInjectionPolicy",
+            "weft.dev",
+            &["v1alpha1"],
+            &["faultinjectionpolicies", "fip"],
         ),
     ];
 
@@ -342,6 +352,7 @@ pub enum Object {
     ConfigMap(ConfigMap),
     Namespace(Namespace),
     TrafficPolicy(TrafficPolicyObject),
+    FaultPolicy(FaultPolicy),
 }
 
 impl Object {
@@ -364,6 +375,7 @@ impl Object {
             Self::ConfigMap(map) => map.key.clone(),
             Self::Namespace(namespace) => namespace.key.clone(),
             Self::TrafficPolicy(policy) => policy.key.clone(),
+            Self::FaultPolicy(policy) => policy.key.clone(),
         }
     }
 }
@@ -450,10 +462,20 @@ pub enum Parent {
 pub struct RouteRule {
     /// Never empty.
     pub matches: Vec<RequestMatch>,
+    /// Of which those that send somewhere themselves name what may not exist.
     pub filters: Vec<Filter>,
     pub backends: Vec<BackendRef>,
     pub timeouts: Timeouts,
     pub retry: Option<RetryPolicy>,
+    pub session: Option<SessionPersistence>,
+}
+
+impl RouteRule {
+    /// The Services that its filters, and those of its backends, name, whether or not they exist.
+    pub fn asides(&self) -> impl Iterator<Item = &ServicePort> {
+        let of_backends = self.backends.iter().flat_map(|backend| &backend.filters);
+        of_backends.chain(&self.filters).filter_map(Filter::target)
+    }
 }
 
 /// One `backendRefs` entry, not yet checked for existence.
@@ -496,7 +518,7 @@ mod tests {
             assert_eq!(row.kind.row().name, row.name);
             assert_eq!(Kind::spoken(row.spoken[0]), Some(row.kind));
         }
-        assert_eq!(Kind::BackendTrafficPolicy as usize + 1, Kind::ROWS.len());
+        assert_eq!(Kind::FaultInjectionPolicy as usize + 1, Kind::ROWS.len());
     }
 
     #[test]

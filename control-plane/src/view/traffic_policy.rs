@@ -60,7 +60,7 @@ pub(super) fn objections(state: &MeshState, policy: &TrafficPolicyObject) -> Vec
         .collect()
 }
 
-fn exists(state: &MeshState, namespace: &Label, target: &TrafficTarget) -> Result<(), Objection> {
+pub(super) fn exists(state: &MeshState, namespace: &Label, target: &TrafficTarget) -> Result<(), Objection> {
     let not_found = |message| Objection {
         reason: "TargetNotFound",
         message,

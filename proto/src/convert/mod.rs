@@ -3,12 +3,14 @@
 
 mod destination;
 mod endpoints;
+mod fault;
 mod filter;
 mod gateway;
 mod hello;
 mod inbound;
 mod read;
 mod route;
+mod session;
 mod stream;
 mod traffic_policy;
 

@@ -96,6 +96,7 @@ fn endpoints(name: &str) -> v1::VersionedResource {
         endpoints: vec![endpoint],
         outside: None,
         policies: Vec::new(),
+        faults: Vec::new(),
     };
     versioned(
         &format!("endpoints/{name}"),

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use decision::traffic::grpc;
 use decision::traffic::health::Health;
 use http::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
@@ -167,7 +168,7 @@ impl Subject {
                     .build()
                     .ok()?
             }
-            Spoken::Http1 | Spoken::Tcp => {
+            Spoken::Http1 | Spoken::Tcp | Spoken::Tls => {
                 let host = HeaderValue::from_str(authority.as_str()).ok()?;
                 headers.insert(HOST, host);
                 path.parse().ok()?
@@ -235,24 +236,14 @@ async fn grpc(upstream: &Rc<Upstream>, mut request: request::Parts, spoken: Spok
 
 /// The whole body and the `grpc-status` behind it; its connection can be used again. `None` where it broke off, or is
 /// too long.
-async fn read(mut answer: Answer) -> Option<(Vec<u8>, Option<u8>)> {
-    let (mut content, mut status) = (Vec::new(), None);
-    while let Some(frame) = std::future::poll_fn(|cx| answer.poll_frame(cx)).await {
-        let frame = frame.ok()?;
-        match frame.into_data() {
-            Ok(data) => content.extend_from_slice(&data),
-            Err(frame) => status = frame.trailers_ref().and_then(grpc::status),
-        }
-        if content.len() > MAX_BODY_BYTES {
-            return None;
-        }
-    }
-    answer.give_back();
-    Some((content, status))
+async fn read(answer: Answer) -> Option<(Bytes, Option<u8>)> {
+    let collected = answer.collect(MAX_BODY_BYTES).await.ok()??;
+    let status = collected.trailers.as_ref().and_then(grpc::status);
+    Some((collected.body, status))
 }
 
 async fn tcp(upstream: &Rc<Upstream>, send: &[u8], receive: &[u8]) -> bool {
-    let Ok(mut leg) = upstream.open_tcp().await else {
+    let Ok(mut leg) = upstream.open_tcp(false).await else {
         return false;
     };
     if leg.write_all(send).await.is_err() || leg.flush().await.is_err() {

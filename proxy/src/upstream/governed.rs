@@ -236,6 +236,13 @@ impl Governed {
         }
     }
 
+    /// Whether a member can be reached, as far as is known, and its answers are good.
+    pub(crate) fn is_well(&self, at: usize, now: Instant) -> bool {
+        let is_up = |host: &Host| !host.unhealthy && host.down_until.is_none_or(|until| until <= now);
+        let is_out = self.outliers.as_ref().is_some_and(|outliers| outliers.is_out(at));
+        !is_out && self.hosts.get(at).is_some_and(is_up)
+    }
+
     /// An attempt at a member has ended.
     pub(crate) fn judged(&mut self, at: usize, outcome: &Outcome, took: Duration, now: Instant) {
         if let Some(limiter) = &mut self.limiter {

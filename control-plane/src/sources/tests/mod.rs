@@ -2,6 +2,8 @@
 
 mod any_text;
 mod endpoint_slice;
+mod fault;
+mod filter;
 mod folder;
 mod read;
 mod refused;

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use model::TrafficPolicy;
 use model::traffic_policy::{ConnectionPolicy, TcpKeepalive};
 
-use self::spec::{BackendTrafficPolicy, TargetRef};
+use self::spec::BackendTrafficPolicy;
+pub(super) use self::spec::TargetRef;
 use super::check::{At, Distinct, key};
-use super::http_route::duration;
 use super::object::{Kind, ObjectKey, ObjectName};
 use super::reference::{GATEWAY_GROUP, core_is_empty};
+use super::route::duration;
 
 /// Most targets of one policy (Gateway API's limit for its own).
 const MAX_TARGETS: usize = 16;
@@ -89,7 +90,7 @@ pub(super) fn policy(at: &At<'_>, policy: BackendTrafficPolicy) -> Option<Traffi
     })
 }
 
-fn targets(at: &At<'_>, list: Option<Vec<TargetRef>>) -> Vec<TrafficTarget> {
+pub(super) fn targets(at: &At<'_>, list: Option<Vec<TargetRef>>) -> Vec<TrafficTarget> {
     if list.as_ref().is_none_or(Vec::is_empty) {
         at.refuse("targetRefs has at least one entry");
     }

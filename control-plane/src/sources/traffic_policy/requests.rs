@@ -9,7 +9,7 @@ use model::traffic_policy::{AdaptiveConcurrency, ConcurrencyKind, HedgeDelay, He
 use super::percentage;
 use super::spec::{self, Trigger};
 use crate::sources::check::At;
-use crate::sources::http_route::duration;
+use crate::sources::route::duration;
 
 /// What Envoy Gateway takes for `retryOn`, where it is not given.
 const DEFAULT_TRIGGERS: [Trigger; 5] = [
@@ -52,7 +52,12 @@ pub(super) fn retry(at: &At<'_>, retry: spec::Retry) -> Option<RetryPolicy> {
     let backoff = base.map_or(Some(RetryPolicy::DEFAULT_BACKOFF), |text| {
         duration(&at_base, &text)
     });
-    match RetryPolicy::new(on, attempts, backoff?) {
+    let grpc_codes: BTreeSet<u8> = triggers
+        .iter()
+        .filter_map(|trigger| grpc_code_of(*trigger))
+        .collect();
+    let read = RetryPolicy::new(on, attempts, backoff?);
+    match read.and_then(|policy| policy.with_grpc_codes(grpc_codes)) {
         Ok(policy) => Some(policy),
         Err(error) => {
             // Its fields have other names here.
@@ -83,6 +88,18 @@ fn codes_of(trigger: Trigger) -> Vec<u16> {
         | Trigger::Internal
         | Trigger::ResourceExhausted
         | Trigger::Unavailable => Vec::new(),
+    }
+}
+
+/// The gRPC status that a trigger names.
+fn grpc_code_of(trigger: Trigger) -> Option<u8> {
+    match trigger {
+        Trigger::Cancelled => Some(1),
+        Trigger::DeadlineExceeded => Some(4),
+        Trigger::ResourceExhausted => Some(8),
+        Trigger::Internal => Some(13),
+        Trigger::Unavailable => Some(14),
+        _ => None,
     }
 }
 

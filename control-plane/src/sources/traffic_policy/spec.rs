@@ -31,7 +31,7 @@ pub(super) struct Spec {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct TargetRef {
+pub(in crate::sources) struct TargetRef {
     pub(super) group: Option<String>,
     pub(super) kind: Option<String>,
     pub(super) name: Option<String>,
