@@ -4,10 +4,11 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "weft/v1/identity.proto",
     "weft/v1/configuration.proto",
     "weft/v1/resource.proto",
+    "weft/v1/traffic_policy.proto",
     "weft/v1/operator.proto",
     "envoy/service/auth/v3/external_auth.proto",
 ];

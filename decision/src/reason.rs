@@ -109,6 +109,8 @@ reasons! {
     NoIdentity = 503, 14, "destination_unavailable", "no_identity";
     /// The proxy is at its limit of requests or connections.
     Overloaded = 503, 8, "connection_limit_reached", "overloaded";
+    /// The service is at a limit of its circuit breaker.
+    Overflow = 503, 14, "connection_limit_reached", "overflow";
     /// The proxy is stopping.
     Draining = 503, 14, "destination_unavailable", "draining";
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::fault::Fault;
 use crate::gateway::BackendTls;
-use crate::{AppProtocol, FieldError, Labels, ServiceName, SpiffeId, WorkloadId};
+use crate::{AppProtocol, FieldError, Labels, ServiceName, SpiffeId, TrafficPolicy, WorkloadId};
 
 /// One workload of the mesh that serves a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,10 @@ pub struct Endpoint {
 pub struct EndpointSet {
     pub service: ServiceName,
     pub endpoints: Endpoints,
+    /// How its callers use them, by port of the Service; a port without a policy is not listed.
+    pub policies: BTreeMap<u16, Arc<TrafficPolicy>>,
+    /// By port of the Service: what is done on purpose to requests that are sent there.
+    pub faults: BTreeMap<u16, Vec<Fault>>,
 }
 
 /// Where the endpoints of a Service are. A Service has either kind, never both: what is a workload cannot become an

@@ -4,6 +4,7 @@
 //! [`snapshot::Snapshot`], which is everything one sidecar knows.
 
 pub mod endpoint;
+pub mod fault;
 pub mod field;
 pub mod filter;
 pub mod gateway;
@@ -16,6 +17,7 @@ pub mod service;
 pub mod session;
 pub mod snapshot;
 pub mod spiffe;
+pub mod traffic_policy;
 pub mod workload;
 
 pub use endpoint::{Endpoint, EndpointSet, Endpoints};
@@ -26,4 +28,5 @@ pub use name::{Label, MeshDomain, ServiceName, ServicePort};
 pub use service::{AppProtocol, Destination};
 pub use snapshot::{Generation, Resource, ResourceName, Snapshot};
 pub use spiffe::{SpiffeId, TrustDomain};
+pub use traffic_policy::TrafficPolicy;
 pub use workload::{Labels, Selector, WorkloadId};

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
+use crate::fault::Fault;
 use crate::filter::Filter;
 use crate::pattern::{Regex, ValuePattern};
 use crate::resilience::{RetryPolicy, Timeouts};
 use crate::session::SessionPersistence;
-use crate::{FieldError, ServicePort};
+use crate::{FieldError, ServicePort, TrafficPolicy};
 
 /// One rule of one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub struct Rule {
     pub timeouts: Timeouts,
     pub retry: Option<RetryPolicy>,
     pub session: Option<SessionPersistence>,
+    /// What stands over the policies of its backends.
+    pub policy: Option<Arc<TrafficPolicy>>,
+    /// The first that fits a request is done to it; those of the backend come after them.
+    pub faults: Vec<Fault>,
 }
 
 impl Rule {
@@ -46,6 +51,8 @@ impl Default for Rule {
             timeouts: Timeouts::default(),
             retry: None,
             session: None,
+            policy: None,
+            faults: Vec::new(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Wire and model, judged from outside: what the model says survives the wire, and no bytes do harm.
 #![allow(clippy::expect_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,6 +179,8 @@ fn a_workload_is_never_read_as_an_address_outside_the_mesh() {
             ..Default::default()
         }],
         outside: None,
+        policies: Vec::new(),
+        faults: Vec::new(),
     };
     let read = |set: &v1::EndpointSet| {
         resource_from_wire(v1::Resource {
@@ -223,6 +225,8 @@ fn an_outside_address_is_that_of_a_host() {
                 service: "shop/db".to_owned(),
                 endpoints: Vec::new(),
                 outside: Some(outside),
+                policies: Vec::new(),
+                faults: Vec::new(),
             })),
         })
     };
@@ -357,8 +361,14 @@ fn resource() -> impl Strategy<Value = Resource> {
         vec(endpoint, 0..4).prop_map(Endpoints::Mesh),
         btree_map(1u16.., outside, 0..3).prop_map(Endpoints::Outside),
     ];
-    let endpoints = (service(), reached)
-        .prop_map(|(service, endpoints)| Resource::Endpoints(EndpointSet { service, endpoints }));
+    let endpoints = (service(), reached).prop_map(|(service, endpoints)| {
+        Resource::Endpoints(EndpointSet {
+            service,
+            endpoints,
+            policies: BTreeMap::new(),
+            faults: BTreeMap::new(),
+        })
+    });
     prop_oneof![
         inbound,
         destination,
@@ -412,6 +422,8 @@ fn rule() -> impl Strategy<Value = Rule> {
                 timeouts,
                 retry,
                 session,
+                policy: None,
+                faults: Vec::new(),
             },
         )
 }

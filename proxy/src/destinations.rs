@@ -5,21 +5,25 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use decision::Reason;
 use decision::message::host;
-use decision::traffic::budget::RetryBudgetState;
+use decision::traffic::balance::key;
 use decision::traffic::quickest::Quickest;
 use decision::traffic::route::{RequestView, RouteTable};
 use decision::traffic::session::EndpointKey;
 use http::uri::Authority;
+use http::{HeaderMap, HeaderValue};
 use model::endpoint::OutsidePort;
 use model::filter::{Filter, HeaderModifier, Rewrite};
+use model::resilience::{RetryPolicy, Timeouts};
 use model::route::Rule;
-use model::{Destination, EndpointSet, ServicePort, Snapshot};
+use model::traffic_policy::{Algorithm, HashKey};
+use model::{Destination, EndpointSet, ServicePort, Snapshot, TrafficPolicy};
 
 use crate::config::Learned;
 use crate::gateway::plan::Plan;
@@ -27,8 +31,8 @@ use crate::http::gate::Gate;
 use crate::http::mirror::MirrorTo;
 use crate::stats::Direction;
 use crate::telemetry::Labels;
-use crate::upstream::Cluster;
-use crate::worker::Worker;
+use crate::upstream::{Cluster, Wanted};
+use crate::worker::{Budget, Worker};
 
 /// The destinations that one worker's callers named.
 #[derive(Default)]
@@ -80,8 +84,6 @@ pub(crate) struct Lane {
     pub(crate) cluster: Rc<Cluster>,
     /// `None` where nothing is known of the backend's endpoints.
     pub(crate) endpoints: Option<Arc<EndpointSet>>,
-    /// Of the service that was called; at a gateway, where nobody calls one, the backend's own.
-    pub(crate) budget: Rc<RefCell<RetryBudgetState>>,
     /// What the rule wants changed in requests, and behind it what the backend does.
     pub(crate) request: Vec<HeaderModifier>,
     /// The same for answers.
@@ -90,12 +92,54 @@ pub(crate) struct Lane {
     pub(crate) mirrors: Vec<MirrorTo>,
     /// Of the backend's own filters.
     pub(crate) gate: Option<Rc<Gate>>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Option<RetryPolicy>,
+    /// Of the service that was called; at a gateway, where nobody calls one, and where a policy says, the backend's own.
+    pub(crate) budget: Budget,
+    /// What governs the endpoints; `None` where no policy does.
+    pub(crate) policy: Option<Arc<TrafficPolicy>>,
     pub(crate) labels: Rc<Labels>,
     /// Of its answers.
     pub(crate) quickest: RefCell<Quickest>,
 }
 
+/// Where equal requests go to one endpoint: the key of this one, and the cookie that its client is given for the next.
+#[derive(Default)]
+pub(crate) struct Affinity {
+    pub(crate) key: Option<u64>,
+    pub(crate) cookie: Option<Box<HeaderValue>>,
+}
+
 impl Lane {
+    /// What keeps a request with those that are like it; nothing, where no policy hashes.
+    pub(crate) fn affinity(
+        &self,
+        headers: &HeaderMap,
+        source: IpAddr,
+        dice: impl FnOnce() -> u64,
+    ) -> Affinity {
+        let balance = self.policy.as_ref().and_then(|policy| policy.balance.as_ref());
+        let Some(Algorithm::Maglev(hash) | Algorithm::RingHash(hash)) =
+            balance.map(|balance| &balance.algorithm)
+        else {
+            return Affinity::default();
+        };
+        let known = key::of_request(&hash.key, headers, source);
+        match &hash.key {
+            HashKey::Cookie(cookie) if known.is_none() => {
+                let (cookie, key) = key::given(cookie, dice()).unzip();
+                Affinity {
+                    key,
+                    cookie: cookie.map(Box::new),
+                }
+            }
+            _ => Affinity {
+                key: known,
+                cookie: None,
+            },
+        }
+    }
+
     /// What serves the backend outside the mesh; `None` where workloads do.
     pub(crate) fn outside(&self) -> Option<&OutsidePort> {
         self.endpoints.as_ref()?.endpoints.outside(self.backend.port)
@@ -323,7 +367,17 @@ impl Known {
             let lane = self.lane(worker, Some((index, rule)), *at).ok();
             lane.is_some_and(|lane| {
                 let set = lane.endpoints.as_ref();
-                set.is_some_and(|set| lane.cluster.has(set, endpoint))
+                set.is_some_and(|set| {
+                    lane.cluster.has(&Wanted {
+                        set,
+                        policy: lane.policy.as_ref(),
+                        tried: &[],
+                        key: None,
+                        session: Some(endpoint),
+                        dice: worker.dice(),
+                        now: Instant::now(),
+                    })
+                })
             })
         })
     }
@@ -348,15 +402,31 @@ impl Known {
             }
         };
         let filters = || of_rule.iter().chain(of_backend);
-        let route = rule.map(|(_, rule)| &rule.name);
+        let rule = rule.map(|(_, rule)| rule);
+        let route = rule.map(|rule| &rule.name);
+        let endpoints = self.snapshot.endpoints.get(&target.service).cloned();
+        let of_service = endpoints.as_ref().and_then(|set| set.policies.get(&target.port));
+        let of_route = rule.and_then(|rule| rule.policy.as_ref());
+        let policy = match (of_route, of_service) {
+            (Some(route), Some(service)) => Some(Arc::new(route.or(service))),
+            (one, other) => one.or(other).cloned(),
+        };
+        // Only what says something about endpoints or budgets keeps its requests apart from those of other routes.
+        let apart = |own: bool| (target.clone(), route.filter(|_| own).cloned());
+        let governs = of_route.is_some_and(|policy| policy.governs_endpoints());
+        let constrains = of_route.is_some_and(|policy| policy.retry_constraint.is_some());
+        let constrained = policy.as_ref().filter(|policy| policy.retry_constraint.is_some());
+        let own_timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
+        let timeouts = policy
+            .as_ref()
+            .and_then(|policy| policy.timeouts)
+            .unwrap_or_default();
         let budgeted = match &self.governed {
             Governed::Service { .. } => &self.target,
             Governed::Listener(..) => &target,
         };
         let lane = Rc::new(Lane {
-            cluster: worker.cluster(&target),
-            endpoints: self.snapshot.endpoints.get(&target.service).cloned(),
-            budget: worker.budget(budgeted),
+            cluster: worker.cluster(&apart(governs)),
             request: filters().filter_map(of_requests).cloned().collect(),
             response: filters().filter_map(of_responses).cloned().collect(),
             rewrite: filters().filter_map(as_rewrite).fold(None, overruled),
@@ -364,9 +434,19 @@ impl Known {
                 .filter_map(|filter| MirrorTo::of(worker, &self.snapshot, filter))
                 .collect(),
             gate: Gate::of(worker, &self.snapshot, of_backend),
+            timeouts: or_timeouts(own_timeouts, timeouts),
+            retry: rule
+                .and_then(|rule| rule.retry.clone())
+                .or_else(|| policy.as_ref().and_then(|policy| policy.retry.clone())),
+            budget: match constrained {
+                Some(policy) => worker.budget(&apart(constrains), Some(policy)),
+                None => worker.budget(&(budgeted.clone(), None), None),
+            },
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&self.target), Some(&target), route),
+            policy: policy.filter(|policy| policy.governs_endpoints()),
+            endpoints,
             backend: target,
             quickest: RefCell::new(Quickest::new(Instant::now())),
         });
@@ -403,4 +483,13 @@ fn overruled(before: Option<Box<Rewrite>>, rewrite: &Rewrite) -> Option<Box<Rewr
         hostname: rewrite.hostname.clone().or(before.hostname),
         path: rewrite.path.clone().or(before.path),
     }))
+}
+/// A rule's own timeouts, and what a policy says where it has none. Both are within the rule's whole time.
+fn or_timeouts(own: Timeouts, policy: Timeouts) -> Timeouts {
+    let request = own.request.or(policy.request);
+    let backend_request = own.backend_request.or(policy.backend_request);
+    Timeouts {
+        request,
+        backend_request: backend_request.map(|one| request.map_or(one, |whole| one.min(whole))),
+    }
 }

@@ -1,10 +1,8 @@
 //! Attempts: pick an endpoint, send, judge, and perhaps again.
 
-use std::cell::RefCell;
 use std::time::Instant;
 
 use decision::Reason;
-use decision::traffic::budget::RetryBudgetState;
 use decision::traffic::deadline::{AttemptLimit, Deadline};
 use decision::traffic::grpc;
 use decision::traffic::lineage::{self, Inherited, TraceId};
@@ -20,15 +18,15 @@ use crate::http::answer;
 use crate::http::replay::ReplaySource;
 use crate::http::session::Sticky;
 use crate::telemetry::Record;
-use crate::upstream::{Forwarded, Picked, Place, SendFailure, Spoken};
+use crate::upstream::{Forwarded, Permit, Picked, Place, SendFailure, Spoken, Wanted};
 use crate::worker::Worker;
 
 /// What was decided about a request before its first attempt.
 pub(crate) struct Plan<'s> {
     /// Whose endpoints are tried.
     pub(crate) lane: &'s Lane,
-    pub(crate) budget: &'s RefCell<RetryBudgetState>,
-    pub(crate) retry: Option<&'s RetryPolicy>,
+    /// Where equal requests go to one endpoint, which those are.
+    pub(crate) key: Option<u64>,
     pub(crate) deadline: &'s Deadline,
     /// The request that this one is made for, where it is known.
     pub(crate) above: Option<(TraceId, Inherited)>,
@@ -46,7 +44,12 @@ pub(crate) async fn forward(
     record: &mut Record,
 ) -> Result<Forwarded, Reason> {
     let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
-    plan.budget.borrow_mut().request(record.started());
+    plan.lane.budget.borrow_mut().request(record.started());
+    if let Some(policy) = &plan.lane.policy {
+        record.hold(plan.lane.cluster.admit(policy)?);
+    }
+    // Of the retry that is being made.
+    let mut retrying: Option<Permit> = None;
     loop {
         let now = Instant::now();
         let limit = plan.deadline.attempt(now);
@@ -77,9 +80,13 @@ pub(crate) async fn forward(
             return Err(reason);
         }
         let outcome = outcome_of(&result);
+        if plan.lane.policy.is_some() {
+            plan.lane.cluster.judged(&picked, &outcome, Instant::now());
+        }
+        drop(retrying.take());
         let is_final = is_failure(&outcome)
             && matches!(&result, Ok(forwarded) if lineage::is_final(&forwarded.parts.headers));
-        let verdict = judge(worker, plan, &outcome, (attempts, is_final), body);
+        let verdict = judge(worker, plan, &outcome, (attempts, is_final), body, &mut retrying);
         let is_retried = matches!(verdict, Verdict::Retry { .. });
         record.attempted(is_failure(&outcome), picked.member.upstream.route.is_mtls());
         match &result {
@@ -131,16 +138,16 @@ impl Failure {
 
 fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place], now: Instant) -> Result<Picked, Reason> {
     let endpoints = plan.lane.endpoints.as_ref().ok_or(Reason::NoEndpoint)?;
-    if let Some(key) = plan.sticky.and_then(Sticky::wanted)
-        && tried.is_empty()
-        && let Some(picked) = plan.lane.cluster.pick_key(endpoints, key, now)
-    {
-        return Ok(picked);
-    }
-    plan.lane
-        .cluster
-        .pick(endpoints, tried, worker.dice(), now)
-        .ok_or(Reason::NoEndpoint)
+    let wanted = Wanted {
+        set: endpoints,
+        policy: plan.lane.policy.as_ref(),
+        tried,
+        key: plan.key,
+        session: plan.sticky.and_then(Sticky::wanted),
+        dice: worker.dice(),
+        now,
+    };
+    plan.lane.cluster.pick(&wanted).ok_or(Reason::NoEndpoint)
 }
 
 /// Tells the next hop how long it has, and which attempt this is over all hops.
@@ -176,7 +183,9 @@ async fn attempt(
         },
     };
     let sent = match sent {
-        Ok(forwarded) if is_undecided(plan.retry, &forwarded) => Box::pin(peek(forwarded, limit)).await,
+        Ok(forwarded) if is_undecided(plan.lane.retry.as_ref(), &forwarded) => {
+            Box::pin(peek(forwarded, limit)).await
+        }
         sent => sent,
     };
     match sent {
@@ -261,6 +270,7 @@ fn judge(
     outcome: &Outcome,
     (made, is_final): (u8, bool),
     body: &ReplaySource,
+    retrying: &mut Option<Permit>,
 ) -> Verdict {
     let now = Instant::now();
     let attempts = Attempts {
@@ -270,9 +280,19 @@ fn judge(
         untouched: body.is_untouched(),
         remaining: plan.deadline.remaining(now),
     };
-    match retry::judge(plan.retry, outcome, &attempts, worker.unit_dice()) {
-        Verdict::Retry { .. } if !plan.budget.borrow_mut().try_retry(now) => Verdict::GiveUp,
-        verdict => verdict,
+    let verdict = retry::judge(plan.lane.retry.as_ref(), outcome, &attempts, worker.unit_dice());
+    if !matches!(verdict, Verdict::Retry { .. }) {
+        return verdict;
+    }
+    if let Some(policy) = &plan.lane.policy {
+        match plan.lane.cluster.admit_retry(policy) {
+            Ok(permit) => *retrying = permit,
+            Err(_) => return Verdict::GiveUp,
+        }
+    }
+    match plan.lane.budget.borrow_mut().try_retry(now) {
+        true => verdict,
+        false => Verdict::GiveUp,
     }
 }
 

@@ -9,11 +9,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use crate::socket::Socket;
+use crate::upstream::ConnectionPermit;
 
 /// A connection's two directions of bytes.
 pub(crate) enum Leg {
     Plain(TcpStream),
     Tls(Box<TlsStream<Socket>>),
+    /// One that a circuit breaker counts for as long as it is open.
+    Counted(Box<(Self, ConnectionPermit)>),
 }
 
 impl Leg {
@@ -22,6 +25,7 @@ impl Leg {
         match self {
             Self::Plain(_) => None,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Counted(counted) => counted.0.alpn(),
         }
     }
 }
@@ -33,6 +37,7 @@ impl AsyncRead for Leg {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_read(cx, buf),
             Self::Tls(stream) => {
                 let mut before = buf.filled().len();
                 ready!(Pin::new(stream.as_mut()).poll_read(cx, buf))?;
@@ -59,6 +64,7 @@ impl AsyncWrite for Leg {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_write(cx, buf),
         }
     }
 
@@ -70,6 +76,7 @@ impl AsyncWrite for Leg {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -77,6 +84,7 @@ impl AsyncWrite for Leg {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Counted(counted) => counted.0.is_write_vectored(),
         }
     }
 
@@ -84,6 +92,7 @@ impl AsyncWrite for Leg {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_flush(cx),
         }
     }
 
@@ -91,6 +100,7 @@ impl AsyncWrite for Leg {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Counted(counted) => Pin::new(&mut counted.0).poll_shutdown(cx),
         }
     }
 }

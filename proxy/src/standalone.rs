@@ -88,6 +88,7 @@ impl Standalone {
             tracer: never_sampling(),
             exporting: settings.spans == Spans::Unsampled,
             draining: CancellationToken::new(),
+            joints: Arc::default(),
             settings: settings.whole(),
         }));
         tokio::task::spawn_local(sweep(Rc::downgrade(&worker), worker.limits.idle_timeout));

@@ -311,6 +311,7 @@ impl Parts {
             tracer: telemetry.tracer(),
             exporting: telemetry.enabled(),
             draining,
+            joints: Arc::default(),
             settings,
         });
         let pages = [(admin_page, Pages::Admin), (metrics_page, Pages::Metrics)];

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -10,8 +11,11 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use decision::Reason;
 use decision::message::detect::{Detected, detect};
+use decision::traffic::balance;
+use decision::traffic::retry::Outcome;
 use decision::traffic::{split, stream};
 use model::gateway::StreamRule;
+use model::traffic_policy::Algorithm;
 use model::{AppProtocol, ServicePort, Snapshot};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 
@@ -19,6 +23,7 @@ use crate::config::Learned;
 use crate::downstream::Downstream;
 use crate::hello;
 use crate::leg::Leg;
+use crate::upstream::Wanted;
 use crate::worker::Worker;
 
 /// How often another endpoint is tried when a connection cannot be opened.
@@ -57,7 +62,8 @@ pub(crate) async fn outbound<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let worker = &downstream.worker;
-    match reach(worker, service, &mut client, &mut first).await {
+    let source = downstream.client.ip();
+    match reach(worker, service, source, &mut client, &mut first).await {
         Ok(upstream) => carry(client, first, upstream, worker.limits.idle_timeout).await,
         Err(reason) => {
             tracing::info!(%service, reason = reason.detail(), "closed: no connection to an endpoint");
@@ -91,6 +97,7 @@ where
 async fn reach<S: AsyncRead + Unpin>(
     worker: &Worker,
     service: &ServicePort,
+    source: IpAddr,
     client: &mut S,
     first: &mut BytesMut,
 ) -> Result<Leg, Reason> {
@@ -121,7 +128,7 @@ async fn reach<S: AsyncRead + Unpin>(
         }
         _ => service,
     };
-    open(worker, &snapshot, target).await
+    open(worker, &snapshot, target, source).await
 }
 
 /// Where a connection, or a datagram, goes by these rules.
@@ -165,20 +172,55 @@ async fn server_name<S: AsyncRead + Unpin>(
     Some(name).filter(|name| !name.is_empty())
 }
 
-/// Opens a connection to an endpoint of `service`.
-pub(crate) async fn open(worker: &Worker, snapshot: &Snapshot, service: &ServicePort) -> Result<Leg, Reason> {
+/// Opens a connection to an endpoint of `service`, for a client at `source`.
+pub(crate) async fn open(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    service: &ServicePort,
+    source: IpAddr,
+) -> Result<Leg, Reason> {
     let endpoints = snapshot
         .endpoints
         .get(&service.service)
         .ok_or(Reason::NoEndpoint)?;
-    let cluster = worker.cluster(service);
+    let policy = endpoints
+        .policies
+        .get(&service.port)
+        .filter(|policy| policy.governs_endpoints());
+    let cluster = worker.cluster(&(service.clone(), None));
+    // Of a connection nothing but its source is known.
+    let balance = policy.and_then(|policy| policy.balance.as_ref());
+    let key = match balance.map(|balance| &balance.algorithm) {
+        Some(Algorithm::Maglev(hash) | Algorithm::RingHash(hash)) => {
+            balance::key::of_request(&hash.key, &http::HeaderMap::new(), source)
+        }
+        _ => None,
+    };
     let mut tried = Vec::new();
     let mut last = Reason::NoEndpoint;
     for _ in 0..CONNECT_ATTEMPTS {
-        let Some(picked) = cluster.pick(endpoints, &tried, worker.dice(), Instant::now()) else {
+        let wanted = Wanted {
+            set: endpoints,
+            policy,
+            tried: &tried,
+            key,
+            session: None,
+            dice: worker.dice(),
+            now: Instant::now(),
+        };
+        let Some(picked) = cluster.pick(&wanted) else {
             break;
         };
-        match picked.member.upstream.open_tcp().await {
+        let opened = picked.member.upstream.open_tcp().await;
+        if policy.is_some() {
+            let outcome = match &opened {
+                // Nothing more is known of what passes than that it can.
+                Ok(_) => Outcome::Status(200),
+                Err(reason) => Outcome::NotSent(*reason),
+            };
+            cluster.judged(&picked, &outcome, Instant::now());
+        }
+        match opened {
             Ok(leg) => {
                 picked.responded(Instant::now());
                 return Ok(leg);

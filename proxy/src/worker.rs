@@ -19,7 +19,7 @@ use decision::traffic::lineage::Lineages;
 use decision::traffic::split::EvenDice;
 use model::gateway::Transport;
 use model::resilience::RetryBudget;
-use model::{MeshDomain, ServicePort, Snapshot};
+use model::{MeshDomain, ServicePort, Snapshot, TrafficPolicy};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ use crate::gateway::ports::Plans;
 use crate::presence::Connections;
 use crate::settings::Settings;
 use crate::telemetry::Recorder;
-use crate::upstream::{Cluster, Route, Upstream};
+use crate::upstream::{Cluster, Joints, Route, Surroundings, Upstream};
 
 /// What all workers of a proxy have in common.
 pub(crate) struct Shared {
@@ -45,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<crate::stats::Registry>,
     pub(crate) tracer: opentelemetry_sdk::trace::SdkTracer,
     pub(crate) exporting: bool,
+    pub(crate) joints: Arc<Joints>,
     /// Cancelled when the proxy begins to stop.
     pub(crate) draining: CancellationToken,
 }
@@ -56,10 +57,11 @@ pub(crate) struct Worker {
     pub(crate) recorder: Rc<Recorder>,
     pub(crate) connections: Connections,
     snapshots: RefCell<Cache<Snapshots, Arc<Snapshot>>>,
+    around: Rc<Surroundings>,
     plans: RefCell<Cache<Plans, Arc<Plan>>>,
-    clusters: RefCell<HashMap<ServicePort, Rc<Cluster>>>,
+    clusters: RefCell<HashMap<ClusterKey, Rc<Cluster>>>,
     apps: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
-    budgets: RefCell<HashMap<ServicePort, Rc<RefCell<RetryBudgetState>>>>,
+    budgets: RefCell<HashMap<ClusterKey, Budget>>,
     pub(crate) destinations: Destinations,
     /// The requests that the application is answering.
     pub(crate) lineages: Rc<RefCell<Lineages>>,
@@ -71,6 +73,13 @@ pub(crate) struct Worker {
     pub(crate) tasks: TaskTracker,
 }
 
+/// A service port, and the route whose policy stands over that of the service, where one does: what such a policy says
+/// about endpoints is true for its own requests only.
+pub(crate) type ClusterKey = (ServicePort, Option<Arc<str>>);
+
+/// The retries of one destination.
+pub(crate) type Budget = Rc<RefCell<RetryBudgetState>>;
+
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
         let recorder = Recorder::new(
@@ -79,8 +88,16 @@ impl Worker {
             shared.exporting,
             shared.settings.access_log,
         );
+        let limits = Arc::new(shared.settings.limits.clone());
         Rc::new(Self {
-            limits: Arc::new(shared.settings.limits.clone()),
+            around: Rc::new(Surroundings {
+                domain: shared.domain.clone(),
+                identity: shared.identity.clone(),
+                limits: limits.clone(),
+                labels: shared.settings.labels.clone(),
+                joints: shared.joints.clone(),
+            }),
+            limits,
             recorder,
             connections: Connections::default(),
             snapshots: RefCell::new(Cache::new(Snapshots(shared.config.clone()))),
@@ -122,18 +139,13 @@ impl Worker {
         (self.dice() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    pub(crate) fn cluster(&self, target: &ServicePort) -> Rc<Cluster> {
+    pub(crate) fn cluster(&self, key: &ClusterKey) -> Rc<Cluster> {
         let mut clusters = self.clusters.borrow_mut();
-        if let Some(cluster) = clusters.get(target) {
+        if let Some(cluster) = clusters.get(key) {
             return cluster.clone();
         }
-        let cluster = Cluster::new(
-            target,
-            &self.shared.domain,
-            self.shared.identity.clone(),
-            self.limits.clone(),
-        );
-        clusters.insert(target.clone(), cluster.clone());
+        let cluster = Cluster::new(key, self.around.clone());
+        clusters.insert(key.clone(), cluster.clone());
         cluster
     }
 
@@ -142,21 +154,23 @@ impl Worker {
         self.apps.borrow_mut().entry(address).or_insert_with(new).clone()
     }
 
-    /// This worker's share of a destination's retry budget.
-    pub(crate) fn budget(&self, destination: &ServicePort) -> Rc<RefCell<RetryBudgetState>> {
-        let mut budgets = self.budgets.borrow_mut();
-        if let Some(budget) = budgets.get(destination) {
-            return budget.clone();
-        }
-        let whole = RetryBudget::default();
-        let share = RetryBudget {
+    /// This worker's share of a destination's retry budget, as its policy has it.
+    pub(crate) fn budget(&self, key: &ClusterKey, policy: Option<&TrafficPolicy>) -> Budget {
+        let constraint = policy.and_then(|policy| policy.retry_constraint);
+        let whole = constraint.map_or_else(RetryBudget::default, |constraint| constraint.budget());
+        let budget = RetryBudget {
             min_retries: whole.min_retries / self.shared.settings.workers.max(1) as f64,
             ..whole
         };
-        let new = RetryBudgetState::new(share, Instant::now());
-        let budget = Rc::new(RefCell::new(new));
-        budgets.insert(destination.clone(), budget.clone());
-        budget
+        let mut budgets = self.budgets.borrow_mut();
+        if let Some(known) = budgets.get(key)
+            && *known.borrow().budget() == budget
+        {
+            return known.clone();
+        }
+        let new = Rc::new(RefCell::new(RetryBudgetState::new(budget, Instant::now())));
+        budgets.insert(key.clone(), new.clone());
+        new
     }
 
     /// Asks the connections of ports to end that a gateway has no more, or for something else.
@@ -180,11 +194,11 @@ impl Worker {
         let snapshot = self.snapshot();
         self.connections.sweep(now, self.limits.idle_timeout);
         self.destinations.sweep(&snapshot);
-        self.clusters.borrow_mut().retain(|target, cluster| {
+        self.clusters.borrow_mut().retain(|(target, _), cluster| {
             cluster.close_idle(now);
             snapshot.endpoints.contains_key(&target.service)
         });
-        self.budgets.borrow_mut().retain(|target, _| {
+        self.budgets.borrow_mut().retain(|(target, _), _| {
             snapshot.destinations.contains_key(&target.service)
                 || snapshot.endpoints.contains_key(&target.service)
         });

@@ -119,3 +119,13 @@ pub fn outside_over(
 fn indented(pem: &str) -> String {
     pem.trim().replace('\n', "\n    ")
 }
+
+/// A BackendTrafficPolicy named as the Service that it is for; `spec` is YAML, flush left.
+pub fn traffic_policy(service: &str, spec: &str) -> String {
+    let spec = spec.trim().replace('\n', "\n  ");
+    format!(
+        "apiVersion: weft.dev/v1alpha1\nkind: BackendTrafficPolicy\n\
+         metadata: {{name: {service}, namespace: default}}\nspec:\n  \
+         targetRefs: [{{group: \"\", kind: Service, name: {service}}}]\n  {spec}\n---\n"
+    )
+}

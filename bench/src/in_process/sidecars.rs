@@ -117,7 +117,12 @@ fn callers_snapshot(protocol: AppProtocol, endpoints: Endpoints) -> Result<Snaps
     };
     Ok(snapshot(vec![
         Resource::Destination(destination),
-        Resource::Endpoints(EndpointSet { service, endpoints }),
+        Resource::Endpoints(EndpointSet {
+            service,
+            endpoints,
+            policies: BTreeMap::new(),
+            faults: BTreeMap::new(),
+        }),
     ]))
 }
 

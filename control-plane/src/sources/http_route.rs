@@ -84,7 +84,7 @@ fn route_rule(at: &At<'_>, key: &ObjectKey, rule: HttpRouteRules) -> RouteRule {
     }
 }
 
-fn request_match(at: &At<'_>, request: HttpRouteRulesMatches) -> RequestMatch {
+pub(super) fn request_match(at: &At<'_>, request: HttpRouteRulesMatches) -> RequestMatch {
     let default = RequestMatch::default();
     let path = request.path.and_then(|path| path_match(&at.field("path"), path));
     let method = request

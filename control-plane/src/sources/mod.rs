@@ -9,6 +9,7 @@ mod check;
 mod core_v1;
 mod diagnostic;
 mod endpoint_slice;
+mod fault;
 mod files;
 mod filter;
 mod folder;
@@ -28,6 +29,7 @@ mod split;
 mod stream_route;
 #[cfg(test)]
 mod tests;
+mod traffic_policy;
 mod tree;
 mod typed;
 mod written;
@@ -44,6 +46,7 @@ pub use backend_tls::{BackendTlsPolicy, PolicyTarget, Trusts};
 pub use build::{MAX_DEPTH, MAX_EXPANDED_BYTES, MAX_NODES};
 pub use core_v1::{ConfigMap, Namespace, Secret};
 pub use diagnostic::Diagnostic;
+pub use fault::FaultPolicy;
 pub use files::{FileDocument, parse_files};
 pub use folder::{DEBOUNCE, MAX_FILES, MAX_FOLDER_BYTES, WatchError, Watcher, read_folder};
 pub use gateway::{
@@ -57,6 +60,7 @@ pub use object::{
 };
 pub use reference::{GATEWAY_GROUP, ObjectRef};
 pub use selector::{From as NamespacesFrom, LabelSelector};
+pub use traffic_policy::{TrafficPolicyObject, TrafficTarget};
 pub use written::{value_of, yaml_of};
 
 /// Largest text of one file, in bytes.
@@ -175,6 +179,8 @@ fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
         Kind::Secret => parsed(root, faults, core_v1::secret).map(Object::Secret),
         Kind::ConfigMap => parsed(root, faults, core_v1::config_map).map(Object::ConfigMap),
         Kind::Namespace => parsed(root, faults, core_v1::namespace).map(Object::Namespace),
+        Kind::FaultInjectionPolicy => parsed(root, faults, fault::policy).map(Object::FaultPolicy),
+        Kind::BackendTrafficPolicy => parsed(root, faults, traffic_policy::policy).map(Object::TrafficPolicy),
     }
 }
 

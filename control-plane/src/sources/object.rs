@@ -14,9 +14,11 @@ use model::{FieldError, Hostname, Label, ServiceName, ServicePort};
 
 use super::backend_tls::BackendTlsPolicy;
 use super::core_v1::{ConfigMap, Namespace, Secret};
+use super::fault::FaultPolicy;
 use super::gateway::{GatewayClass, GatewayObject};
 use super::grant::ReferenceGrant;
 use super::listener::ListenerSet;
+use super::traffic_policy::TrafficPolicyObject;
 
 /// The namespace of an object that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -41,6 +43,8 @@ pub enum Kind {
     Secret,
     ConfigMap,
     Namespace,
+    BackendTrafficPolicy,
+    FaultInjectionPolicy,
 }
 
 /// What is known of a kind: one row of [`Kind::ROWS`].
@@ -146,6 +150,20 @@ impl Kind {
         row(Self::Secret, "Secret", "", &["v1"], &["secrets"]),
         row(Self::ConfigMap, "ConfigMap", "", &["v1"], &["configmaps", "cm"]),
         row(Self::Namespace, "Namespace", "", &["v1"], &["namespaces", "ns"]).of_cluster(),
+        row(
+            Self::BackendTrafficPolicy,
+            "BackendTrafficPolicy",
+            "weft.dev",
+            &["v1alpha1"],
+            &["backendtrafficpolicies", "btp"],
+        ),
+        row(
+            Self::FaultInjectionPolicy,
+            "FaultInjectionPolicy",
+            "weft.dev",
+            &["v1alpha1"],
+            &["faultinjectionpolicies", "fip"],
+        ),
     ];
 
     /// What is known of this kind.
@@ -333,6 +351,8 @@ pub enum Object {
     Secret(Secret),
     ConfigMap(ConfigMap),
     Namespace(Namespace),
+    TrafficPolicy(TrafficPolicyObject),
+    FaultPolicy(FaultPolicy),
 }
 
 impl Object {
@@ -354,6 +374,8 @@ impl Object {
             Self::Secret(secret) => secret.key.clone(),
             Self::ConfigMap(map) => map.key.clone(),
             Self::Namespace(namespace) => namespace.key.clone(),
+            Self::TrafficPolicy(policy) => policy.key.clone(),
+            Self::FaultPolicy(policy) => policy.key.clone(),
         }
     }
 }
@@ -496,7 +518,7 @@ mod tests {
             assert_eq!(row.kind.row().name, row.name);
             assert_eq!(Kind::spoken(row.spoken[0]), Some(row.kind));
         }
-        assert_eq!(Kind::Namespace as usize + 1, Kind::ROWS.len());
+        assert_eq!(Kind::FaultInjectionPolicy as usize + 1, Kind::ROWS.len());
     }
 
     #[test]

@@ -6,10 +6,10 @@ use model::route::{Backend, Rule};
 use model::service::AppProtocol;
 use model::{Hostname, ServicePort};
 
-use super::MeshState;
 use super::attach::{Judged, Objection};
 use super::backend_tls::policy_for;
 use super::grant::{Referent, may_refer};
+use super::{MeshState, fault, traffic_policy};
 use crate::sources::{BackendRef, BackendTarget, Kind, Object, ObjectKey, RouteObject, StreamRoute};
 
 /// Whose traffic it is.
@@ -142,6 +142,8 @@ pub fn unresolved(
 
 /// The route's rules with their names.
 pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) -> Vec<Rule> {
+    let policy = traffic_policy::of_route(state, &route.key);
+    let faults = fault::of_route(state, &route.key);
     let numbered = route.rules.iter().enumerate();
     numbered
         .map(|(index, rule)| Rule {
@@ -152,6 +154,8 @@ pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) ->
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
             session: rule.session.clone(),
+            policy: policy.clone(),
+            faults: faults.clone(),
         })
         .collect()
 }

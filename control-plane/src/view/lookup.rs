@@ -8,8 +8,8 @@ use model::{Label, ServiceName};
 use super::{MeshState, StoredObject};
 use crate::sources::{
     BackendTlsPolicy, CONTROLLER_NAME, ConfigMap, DEFAULT_CLASS, DEFAULT_NAMESPACE, EndpointSlice,
-    GatewayClass, GatewayObject, Kind, ListenerSet, Object, ObjectKey, ObjectName, ReferenceGrant,
-    RouteObject, Secret, StreamRoute,
+    FaultPolicy, GatewayClass, GatewayObject, Kind, ListenerSet, Object, ObjectKey, ObjectName,
+    ReferenceGrant, RouteObject, Secret, StreamRoute, TrafficPolicyObject,
 };
 
 /// The label that every namespace has, with its name (Kubernetes).
@@ -119,6 +119,26 @@ impl MeshState {
         let policies = self.objects_in(Kind::BackendTlsPolicy, namespace);
         let aged = policies.filter_map(|stored| match &stored.object {
             Object::BackendTlsPolicy(policy) => Some((stored.created, policy)),
+            _ => None,
+        });
+        oldest_first(aged.collect(), |policy| &policy.key)
+    }
+
+    /// All BackendTrafficPolicies of a namespace, oldest first, then by name.
+    pub(super) fn traffic_policies_in<'a>(&'a self, namespace: &'a Label) -> Vec<&'a TrafficPolicyObject> {
+        let policies = self.objects_in(Kind::BackendTrafficPolicy, namespace);
+        let aged = policies.filter_map(|stored| match &stored.object {
+            Object::TrafficPolicy(policy) => Some((stored.created, policy)),
+            _ => None,
+        });
+        oldest_first(aged.collect(), |policy| &policy.key)
+    }
+
+    /// All FaultInjectionPolicies of a namespace, oldest first, then by name.
+    pub(super) fn fault_policies_in<'a>(&'a self, namespace: &'a Label) -> Vec<&'a FaultPolicy> {
+        let policies = self.objects_in(Kind::FaultInjectionPolicy, namespace);
+        let aged = policies.filter_map(|stored| match &stored.object {
+            Object::FaultPolicy(policy) => Some((stored.created, policy)),
             _ => None,
         });
         oldest_first(aged.collect(), |policy| &policy.key)

@@ -5,12 +5,14 @@ mod attachments;
 mod backend;
 mod backend_tls;
 mod destination;
+mod fault;
 mod gateway;
 mod grant;
 mod listeners;
 mod lookup;
 mod outside;
 mod status;
+mod traffic_policy;
 mod workload;
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use model::snapshot::{Inbound, ServedPort};
 use model::workload::Workload;
 use model::{Endpoint, EndpointSet, Endpoints, ServiceName, WorkloadId};
 
-use super::MeshState;
 use super::outside::outside_ports;
+use super::{MeshState, fault, traffic_policy};
 
 /// The workloads that serve a Service now: ready, in its namespace, selected by it, and with an application
 /// behind at least one of its ports. For a Service without a selector what its EndpointSlices list, as Kubernetes has
@@ -29,6 +29,14 @@ pub fn endpoints(state: &MeshState, name: &ServiceName) -> EndpointSet {
     EndpointSet {
         service: name.clone(),
         endpoints,
+        policies: state
+            .service(name)
+            .map(|service| traffic_policy::of_ports(state, service))
+            .unwrap_or_default(),
+        faults: state
+            .service(name)
+            .map(|service| fault::of_ports(state, service))
+            .unwrap_or_default(),
     }
 }
 

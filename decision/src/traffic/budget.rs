@@ -47,6 +47,11 @@ impl RetryBudgetState {
         }
     }
 
+    /// What it was made of.
+    pub fn budget(&self) -> &RetryBudget {
+        &self.budget
+    }
+
     /// A request arrived; retries are not requests.
     pub fn request(&mut self, now: Instant) {
         self.bucket(now).requests += 1;

@@ -4,7 +4,8 @@
 //! whether the request may go on, and [`redirect`] sends the client elsewhere; [`split`] chooses the backend unless a [`session`] did before, [`path`] and [`filter`] change the request,
 //! [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
 //! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
-//! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
+//! [`outlier`] leaves out for a while who answers badly, [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
+//! [`fault`] says what is done to a request on purpose, [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
 //! [`hop`] says which version of HTTP takes it there, [`lineage`] what it inherits from the request that it is made for,
 //! [`quickest`] what time an attempt needs at least, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 
@@ -14,11 +15,13 @@ pub mod balance;
 pub mod budget;
 pub mod cors;
 pub mod deadline;
+pub mod fault;
 pub mod filter;
 pub mod forwarded;
 pub mod grpc;
 pub mod hop;
 pub mod lineage;
+pub mod outlier;
 pub mod path;
 pub mod quickest;
 pub mod redirect;

@@ -114,6 +114,11 @@ fn grpc_path_lengths(path: &PathMatch) -> (usize, usize) {
     }
 }
 
+/// Whether a request is one of those that are wanted.
+pub fn fits(wanted: &RequestMatch, request: &RequestView<'_>, is_grpc: bool) -> bool {
+    fits_beside_path(wanted, request, is_grpc) && path_fits(&wanted.path, request.path)
+}
+
 /// Whether everything fits but perhaps the path.
 fn fits_beside_path(wanted: &RequestMatch, request: &RequestView<'_>, is_grpc: bool) -> bool {
     (is_grpc || !wanted.grpc_only)

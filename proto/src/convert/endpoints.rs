@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use model::endpoint::{Endpoint, EndpointSet, Endpoints, OutsidePort, outside_ip};
-use model::{FieldError, Labels};
+use model::fault::Fault;
+use model::{FieldError, Labels, TrafficPolicy};
 
 use super::destination::{protocol_from_wire, protocol_to_wire};
+use super::fault::{fault_from_wire, fault_to_wire};
 use super::gateway::{backend_tls_from_wire, backend_tls_to_wire};
 use super::read::{address, by_port, items, parse, port_number};
+use super::traffic_policy::{traffic_policy_from_wire, traffic_policy_to_wire};
 use crate::v1;
 
 pub(super) fn endpoints_to_wire(set: &EndpointSet) -> v1::EndpointSet {
@@ -21,6 +24,8 @@ pub(super) fn endpoints_to_wire(set: &EndpointSet) -> v1::EndpointSet {
         service: set.service.to_string(),
         endpoints,
         outside,
+        policies: set.policies.iter().map(policy_to_wire).collect(),
+        faults: set.faults.iter().map(faults_to_wire).collect(),
     }
 }
 
@@ -35,7 +40,37 @@ pub(super) fn endpoints_from_wire(wire: v1::EndpointSet) -> Result<EndpointSet, 
     Ok(EndpointSet {
         service: parse("service", &wire.service)?,
         endpoints,
+        policies: by_port(items("policies", &wire.policies, policy_from_wire)?)
+            .map_err(|error| FieldError::at("policies", error.why))?,
+        faults: by_port(items("faults", &wire.faults, faults_from_wire)?)
+            .map_err(|error| FieldError::at("faults", error.why))?,
     })
+}
+
+fn policy_to_wire((port, policy): (&u16, &Arc<TrafficPolicy>)) -> v1::PortPolicy {
+    v1::PortPolicy {
+        port: u32::from(*port),
+        policy: Some(traffic_policy_to_wire(policy)),
+    }
+}
+
+fn policy_from_wire(wire: &v1::PortPolicy) -> Result<(u16, Arc<TrafficPolicy>), FieldError> {
+    let policy = wire.policy.as_ref();
+    let policy = policy.ok_or_else(|| FieldError::at("policy", "is missing"))?;
+    let policy = traffic_policy_from_wire(policy).map_err(|error| error.within("policy"))?;
+    Ok((port_number(wire.port)?, Arc::new(policy)))
+}
+
+fn faults_to_wire((port, faults): (&u16, &Vec<Fault>)) -> v1::PortFaults {
+    v1::PortFaults {
+        port: u32::from(*port),
+        faults: faults.iter().map(fault_to_wire).collect(),
+    }
+}
+
+fn faults_from_wire(wire: &v1::PortFaults) -> Result<(u16, Vec<Fault>), FieldError> {
+    let faults = items("faults", &wire.faults, fault_from_wire)?;
+    Ok((port_number(wire.port)?, faults))
 }
 
 fn endpoint_to_wire(endpoint: &Arc<Endpoint>) -> v1::Endpoint {

@@ -3,6 +3,7 @@
 
 mod destination;
 mod endpoints;
+mod fault;
 mod filter;
 mod gateway;
 mod hello;
@@ -11,6 +12,7 @@ mod read;
 mod route;
 mod session;
 mod stream;
+mod traffic_policy;
 
 use model::FieldError;
 use model::snapshot::Resource;

@@ -1,6 +1,7 @@
 //! Rules of routes: matches, backends, timeouts and retries.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -9,9 +10,11 @@ use model::pattern::{Regex, ValuePattern};
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::{Backend, PathMatch, RequestMatch, Rule};
 
+use super::fault::{fault_from_wire, fault_to_wire};
 use super::filter::{filter_to_wire, filters_from_wire};
 use super::read::{items, millis, parse};
 use super::session::{session_from_wire, session_to_wire};
+use super::traffic_policy::{traffic_policy_from_wire, traffic_policy_to_wire};
 use crate::v1;
 
 pub(super) fn rule_to_wire(rule: &Rule) -> v1::Rule {
@@ -25,6 +28,8 @@ pub(super) fn rule_to_wire(rule: &Rule) -> v1::Rule {
         backend_request_timeout_ms: millis(rule.timeouts.backend_request),
         retry: rule.retry.as_ref().map(retry_to_wire),
         session: rule.session.as_ref().map(session_to_wire),
+        policy: rule.policy.as_deref().map(traffic_policy_to_wire),
+        faults: rule.faults.iter().map(fault_to_wire).collect(),
     }
 }
 
@@ -55,10 +60,18 @@ pub(super) fn rule_from_wire(wire: &v1::Rule) -> Result<Rule, FieldError> {
             Some(session) => Some(session_from_wire(session).map_err(|error| error.within("session"))?),
             None => None,
         },
+        policy: match &wire.policy {
+            Some(policy) => {
+                let read = traffic_policy_from_wire(policy).map_err(|error| error.within("policy"))?;
+                Some(Arc::new(read))
+            }
+            None => None,
+        },
+        faults: items("faults", &wire.faults, fault_from_wire)?,
     })
 }
 
-fn match_to_wire(wanted: &RequestMatch) -> v1::RequestMatch {
+pub(super) fn match_to_wire(wanted: &RequestMatch) -> v1::RequestMatch {
     use v1::path_match::Path;
     let path = match &wanted.path {
         PathMatch::Exact(path) => Path::Exact(path.clone()),
@@ -86,7 +99,7 @@ fn match_to_wire(wanted: &RequestMatch) -> v1::RequestMatch {
     }
 }
 
-fn match_from_wire(wire: &v1::RequestMatch) -> Result<RequestMatch, FieldError> {
+pub(super) fn match_from_wire(wire: &v1::RequestMatch) -> Result<RequestMatch, FieldError> {
     use v1::path_match::Path;
     let path = match wire.path.as_ref().and_then(|path| path.path.as_ref()) {
         Some(Path::Exact(path)) => PathMatch::exact(path).map_err(|error| error.within("exact")),
@@ -162,7 +175,7 @@ pub(super) fn backend_from_wire(wire: &v1::Backend) -> Result<Backend, FieldErro
     )
 }
 
-fn retry_to_wire(retry: &RetryPolicy) -> v1::RetryPolicy {
+pub(super) fn retry_to_wire(retry: &RetryPolicy) -> v1::RetryPolicy {
     v1::RetryPolicy {
         codes: retry.codes.iter().copied().map(u32::from).collect(),
         attempts: u32::from(retry.attempts),
@@ -171,7 +184,7 @@ fn retry_to_wire(retry: &RetryPolicy) -> v1::RetryPolicy {
     }
 }
 
-fn retry_from_wire(wire: &v1::RetryPolicy) -> Result<RetryPolicy, FieldError> {
+pub(super) fn retry_from_wire(wire: &v1::RetryPolicy) -> Result<RetryPolicy, FieldError> {
     let codes: BTreeSet<u16> = items("codes", &wire.codes, |code| {
         u16::try_from(*code).map_err(|_| FieldError::new(format!("{code} is not a status")))
     })?

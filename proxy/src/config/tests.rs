@@ -95,6 +95,8 @@ fn endpoints(name: &str) -> v1::VersionedResource {
         service: name.to_owned(),
         endpoints: vec![endpoint],
         outside: None,
+        policies: Vec::new(),
+        faults: Vec::new(),
     };
     versioned(
         &format!("endpoints/{name}"),

@@ -258,6 +258,8 @@ mod tests {
                 service,
                 endpoints: Vec::new(),
                 outside: None,
+                policies: Vec::new(),
+                faults: Vec::new(),
             })),
         ];
         let resource = (name(), "[0-9]{0,2}|.{0,80}", proptest::option::of(content)).prop_map(
@@ -295,6 +297,8 @@ mod tests {
                     service,
                     endpoints: Vec::new(),
                     outside: None,
+                    policies: Vec::new(),
+                    faults: Vec::new(),
                 };
                 let resource = Some(v1::Resource {
                     resource: Some(v1::resource::Resource::Endpoints(set)),

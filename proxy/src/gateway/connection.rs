@@ -59,6 +59,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: SocketA
                         plan,
                         Some(listener),
                         Some(&sni),
+                        client.ip(),
                         leg,
                         first,
                     ))
@@ -74,6 +75,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: SocketA
                 plan,
                 listener,
                 None,
+                client.ip(),
                 leg,
                 BytesMut::new(),
             ))

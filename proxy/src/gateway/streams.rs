@@ -1,5 +1,6 @@
 //! Bytes that a gateway carries without looking into them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -17,12 +18,13 @@ pub(super) async fn carry(
     plan: Arc<Plan>,
     listener: Option<usize>,
     sni: Option<&str>,
+    source: IpAddr,
     mut client: Leg,
     first: BytesMut,
 ) {
     let opened = async {
         let target = tcp::choose(worker, plan.stream_rules(listener), sni)?;
-        tcp::open(worker, &plan.snapshot, target).await
+        tcp::open(worker, &plan.snapshot, target, source).await
     };
     let opened = opened.await;
     // A long connection does not hold what was in force when it began.

@@ -140,6 +140,8 @@ fn endpoints(address: SocketAddr) -> Resource {
     Resource::Endpoints(EndpointSet {
         service: "shop/pay".parse().expect("a name"),
         endpoints: Endpoints::Outside([(80, port)].into()),
+        policies: std::collections::BTreeMap::new(),
+        faults: std::collections::BTreeMap::new(),
     })
 }
 

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::plan::{Plan, Socket};
 use crate::listener;
 use crate::tcp;
-use crate::upstream::{Picked, Place};
+use crate::upstream::{Picked, Place, Wanted};
 use crate::worker::Worker;
 
 /// The largest datagram (RFC 768: a length of 16 bits).
@@ -164,10 +164,20 @@ impl Port {
             .endpoints
             .get(&target.service)
             .ok_or(Reason::NoEndpoint)?;
-        let picked = worker
-            .cluster(target)
-            .pick(endpoints, &[], worker.dice(), Instant::now())
-            .ok_or(Reason::NoEndpoint)?;
+        let wanted = Wanted {
+            set: endpoints,
+            policy: endpoints
+                .policies
+                .get(&target.port)
+                .filter(|policy| policy.governs_endpoints()),
+            tried: &[],
+            key: None,
+            session: None,
+            dice: worker.dice(),
+            now: Instant::now(),
+        };
+        let cluster = worker.cluster(&(target.clone(), None));
+        let picked = cluster.pick(&wanted).ok_or(Reason::NoEndpoint)?;
         let Place::Outside { address, .. } = &picked.member.place else {
             tracing::info!(%target, "no datagrams: its endpoints are workloads, which speak mTLS only");
             return Err(Reason::NoEndpoint);

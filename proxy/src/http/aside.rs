@@ -7,6 +7,7 @@ use std::time::Instant;
 use decision::Reason;
 use decision::traffic::grpc;
 use decision::traffic::hop::HopVersion;
+use decision::traffic::retry::Outcome;
 use http::Version;
 use http::request::Parts;
 use model::{EndpointSet, ServicePort, Snapshot};
@@ -15,7 +16,7 @@ use smallvec::SmallVec;
 use super::answer;
 use super::head;
 use super::replay::ReplaySource;
-use crate::upstream::{Cluster, Forwarded, Place, SendFailure, Spoken};
+use crate::upstream::{Cluster, Forwarded, Place, SendFailure, Spoken, Wanted};
 use crate::worker::Worker;
 
 /// A service that they are sent to, as one snapshot has it.
@@ -29,7 +30,7 @@ pub(crate) struct Aside {
 impl Aside {
     pub(crate) fn new(worker: &Worker, snapshot: &Snapshot, target: &ServicePort) -> Self {
         Self {
-            cluster: worker.cluster(target),
+            cluster: worker.cluster(&(target.clone(), None)),
             endpoints: snapshot.endpoints.get(&target.service).cloned(),
             target: target.clone(),
         }
@@ -45,6 +46,8 @@ impl Aside {
         attempts: usize,
     ) -> Result<Forwarded, Reason> {
         let endpoints = self.endpoints.as_ref().ok_or(Reason::NoEndpoint)?;
+        let policy = endpoints.policies.get(&self.target.port);
+        let _permit = policy.map(|policy| self.cluster.admit(policy)).transpose()?;
         let is_grpc = grpc::is_grpc(&parts.headers);
         let spoken = match endpoints.endpoints.outside(self.target.port) {
             Some(outside) => Spoken::to_app(outside.protocol, false, is_grpc),
@@ -59,10 +62,16 @@ impl Aside {
         let parts = head::respoken(parts, spoken)?;
         let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
         loop {
-            let picked = self
-                .cluster
-                .pick(endpoints, &tried, worker.dice(), Instant::now())
-                .ok_or(Reason::NoEndpoint)?;
+            let wanted = Wanted {
+                set: endpoints,
+                policy,
+                tried: &tried,
+                key: None,
+                session: None,
+                dice: worker.dice(),
+                now: Instant::now(),
+            };
+            let picked = self.cluster.pick(&wanted).ok_or(Reason::NoEndpoint)?;
             let sent = picked.member.upstream.send(&parts, body, spoken).await;
             let peer = sent.as_ref().ok().and_then(|forwarded| {
                 let head = &forwarded.parts;
@@ -71,6 +80,8 @@ impl Aside {
             let failure = match (sent, peer) {
                 (Ok(forwarded), None) => {
                     picked.responded(Instant::now());
+                    let outcome = Outcome::Status(forwarded.parts.status.as_u16());
+                    self.cluster.judged(&picked, &outcome, Instant::now());
                     return Ok(forwarded);
                 }
                 (Err(failure), _) => failure,
@@ -78,6 +89,11 @@ impl Aside {
                 (Ok(_), Some(reason)) => SendFailure::NotSent(reason),
             };
             picked.failed(Instant::now());
+            let outcome = match failure {
+                SendFailure::NotSent(reason) => Outcome::NotSent(reason),
+                SendFailure::Broken(reason) => Outcome::Broken(reason),
+            };
+            self.cluster.judged(&picked, &outcome, Instant::now());
             match failure {
                 SendFailure::NotSent(_) if tried.len() + 1 < attempts && body.is_replayable() => {
                     tried.push(picked.member.place.clone());

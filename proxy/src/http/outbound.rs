@@ -9,8 +9,9 @@ use decision::traffic::deadline::Deadline;
 use decision::traffic::hop::HopVersion;
 use decision::traffic::route::RequestView;
 use decision::traffic::{filter, split};
+use http::header::SET_COOKIE;
 use http::request::Parts;
-use http::{Response, StatusCode, Version};
+use http::{HeaderValue, Response, StatusCode, Version};
 use model::route::Rule;
 
 use super::answer::{self, Marks, Stop};
@@ -19,7 +20,7 @@ use super::gate::Arriving;
 use super::head::{self, Head};
 use super::replay::ReplaySource;
 use super::session::Sticky;
-use crate::destinations::{Found, Known, Lane};
+use crate::destinations::{Affinity, Found, Known, Lane};
 use crate::downstream::{Arrived, Downstream};
 use crate::forward::{self, Plan};
 use crate::lineage;
@@ -46,6 +47,8 @@ struct Chosen {
     forwarded: Forwarded,
     lane: Rc<Lane>,
     deadline: Deadline,
+    /// For a client that is to come back to the same endpoint.
+    cookie: Option<Box<HeaderValue>>,
 }
 
 async fn steps(
@@ -85,20 +88,19 @@ async fn steps(
         headers: &parts.headers,
     };
     let rule = known.rule(written, &view)?;
-    let timeouts = rule.map(|(_, rule)| rule.timeouts).unwrap_or_default();
     let above = worker.inherited(&parts.headers);
     let said = lineage::deadline(&parts.headers, record);
     let inherited = above.and_then(|(_, inherited)| inherited.deadline);
     let until = [said, inherited].into_iter().flatten().min();
-    let deadline = Deadline::new(record.started(), &timeouts, until);
     if let Some((gate, labels)) = rule.and_then(|rule| known.gate(worker, rule)) {
         record.labels = Some(labels);
+        let timeouts = rule.map(|(_, rule)| rule.timeouts).unwrap_or_default();
         let arriving = Arriving {
             downstream,
             parts: &parts,
             authority: written,
             body,
-            until: deadline.at(),
+            until: Deadline::new(record.started(), &timeouts, until).at(),
             record,
             marks,
         };
@@ -114,13 +116,16 @@ async fn steps(
             parts: &parts,
             authority: written,
             body,
-            until: deadline.at(),
+            until: Deadline::new(record.started(), &lane.timeouts, until).at(),
             record,
             marks,
         };
         Box::pin(gate.pass(arriving)).await?;
     }
-    let rule = rule.map(|(_, rule)| rule);
+    let affinity = match lane.policy {
+        None => Affinity::default(),
+        Some(_) => lane.affinity(&parts.headers, downstream.client.ip(), || worker.dice()),
+    };
 
     // 3. What is sent: without what was meant for this hop only, and as the filters want it.
     let outside = lane.outside();
@@ -135,6 +140,7 @@ async fn steps(
             HopVersion::Http2 => Spoken::Http2,
         },
     };
+    let deadline = Deadline::new(record.started(), &lane.timeouts, until);
     let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
     if outside.is_some_and(|outside| outside.tls.is_some()) {
         head::sent_by_tls(&mut upstream)?;
@@ -156,8 +162,7 @@ async fn steps(
     // 4. Attempts, until one is delivered.
     let plan = Plan {
         lane: &lane,
-        budget: &lane.budget,
-        retry: rule.and_then(|rule| rule.retry.as_ref()),
+        key: affinity.key,
         deadline: &deadline,
         above,
         sticky: sticky.as_deref(),
@@ -171,6 +176,7 @@ async fn steps(
         forwarded,
         lane,
         deadline,
+        cookie: affinity.cookie,
     })
 }
 
@@ -205,11 +211,15 @@ fn respond(chosen: Chosen, mut record: Record, marks: Marks) -> Response<Respons
         forwarded,
         lane,
         deadline,
+        cookie,
     } = chosen;
     let Forwarded { mut parts, answer } = forwarded;
     clean_response(&mut parts);
     for modifier in &lane.response {
         filter::apply(modifier, &mut parts.headers);
+    }
+    if let Some(cookie) = cookie {
+        parts.headers.append(SET_COOKIE, *cookie);
     }
     marks.apply(&mut parts.headers);
     parts.version = http::Version::HTTP_11;

@@ -20,7 +20,7 @@ use super::spans::{AttemptSpan, RequestSpan};
 use crate::downstream::Downstream;
 use crate::lineage::Answering;
 use crate::stats::{Cells, Direction, Registry, Series};
-use crate::upstream::Place;
+use crate::upstream::{Permit, Place};
 
 /// What one worker needs to keep records.
 pub(crate) struct Recorder {
@@ -68,6 +68,8 @@ pub(crate) struct Record {
     reason: Option<Reason>,
     response_bytes: u64,
     ended: bool,
+    /// What a circuit breaker counts until the end.
+    held: Option<Permit>,
 }
 
 struct Line {
@@ -173,6 +175,7 @@ impl Record {
             reason: None,
             response_bytes: 0,
             ended: false,
+            held: None,
         }
     }
 
@@ -187,6 +190,11 @@ impl Record {
 
     pub(crate) fn started(&self) -> Instant {
         self.started
+    }
+
+    /// Keeps a permit until the end.
+    pub(crate) fn hold(&mut self, permit: Option<Permit>) {
+        self.held = permit;
     }
 
     /// How many attempts were begun.
@@ -283,6 +291,7 @@ impl Record {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        self.held = None;
         let took = self.started.elapsed();
         let (success, mtls) = (self.is_success(), self.peer.is_some());
         self.labels().cells.finished(took, success, mtls);

@@ -1,6 +1,6 @@
 //! The endpoints of one service port as one worker sees them: who is there, how loaded, and the connections.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -8,30 +8,47 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use certs::IdentityCell;
-use decision::traffic::balance::{self, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
+use decision::Reason;
+use decision::traffic::balance::{self, Ask, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
 use decision::traffic::hop::{HopLoad, HopVersion};
+use decision::traffic::retry::Outcome;
 use decision::traffic::session::EndpointKey;
 use model::endpoint::OutsidePort;
 use model::gateway::BackendTls;
-use model::{Endpoint, EndpointSet, Endpoints, MeshDomain, ServicePort};
+use model::{Endpoint, EndpointSet, Endpoints, Labels, MeshDomain, TrafficPolicy};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
 
 use super::dial::{MeshRoute, Route};
+use super::governed::Governed;
+use super::joint::{Counted, Joint, Joints, Permit};
 use super::outside::OutsideTls;
 use super::pool::Upstream;
+use super::terms::Terms;
 use crate::settings::Limits;
+use crate::worker::ClusterKey;
 
 /// The endpoints of a service port with what this worker knows about each.
 pub(crate) struct Cluster {
-    target: ServicePort,
+    key: ClusterKey,
     sni: Option<ServerName<'static>>,
     state: RefCell<State>,
     /// Attempts without an answer.
     in_flight: Rc<Cell<usize>>,
     usual: Cell<HopLoad>,
-    cell: IdentityCell,
-    limits: Arc<Limits>,
+    around: Rc<Surroundings>,
+    /// With the other workers, once a policy counts.
+    joint: OnceCell<Arc<Joint>>,
+}
+
+/// What all clusters of a worker have around them.
+pub(crate) struct Surroundings {
+    pub(crate) domain: MeshDomain,
+    pub(crate) identity: IdentityCell,
+    pub(crate) limits: Arc<Limits>,
+    /// Of this workload: they say where it runs.
+    pub(crate) labels: Labels,
+    pub(crate) joints: Arc<Joints>,
 }
 
 #[derive(Default)]
@@ -39,6 +56,23 @@ struct State {
     /// The set that `members` was made from; compared by pointer.
     set: Option<Arc<EndpointSet>>,
     members: Vec<Rc<Member>>,
+    /// `None` where no policy governs the members.
+    governed: Option<Box<Governed>>,
+}
+
+/// What is asked for one attempt.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) set: &'a Arc<EndpointSet>,
+    pub(crate) policy: Option<&'a Arc<TrafficPolicy>>,
+    /// Where the request was already.
+    pub(crate) tried: &'a [Place],
+    /// Where the policy keeps equal keys together.
+    pub(crate) key: Option<u64>,
+    /// Where the request's session is, which comes before all else at its first attempt.
+    pub(crate) session: Option<EndpointKey>,
+    pub(crate) dice: u64,
+    pub(crate) now: Instant,
 }
 
 /// One endpoint.
@@ -47,7 +81,9 @@ pub(crate) struct Member {
     /// As sessions name it.
     pub(crate) key: EndpointKey,
     pub(crate) upstream: Rc<Upstream>,
-    load: RefCell<PeakEwma>,
+    pub(super) load: RefCell<PeakEwma>,
+    /// Its place among the members.
+    at: Cell<usize>,
 }
 
 /// Where an endpoint is, and whose. Only what configuration lists as outside the mesh is ever called without mTLS.
@@ -70,71 +106,105 @@ pub(crate) struct Picked {
 }
 
 impl Cluster {
-    pub(crate) fn new(
-        target: &ServicePort,
-        domain: &MeshDomain,
-        cell: IdentityCell,
-        limits: Arc<Limits>,
-    ) -> Rc<Self> {
-        let sni = ServerName::try_from(target.sni(domain)).ok();
+    pub(crate) fn new(key: &ClusterKey, around: Rc<Surroundings>) -> Rc<Self> {
+        let sni = ServerName::try_from(key.0.sni(&around.domain)).ok();
         Rc::new(Self {
-            target: target.clone(),
+            key: key.clone(),
             sni,
             state: RefCell::default(),
             in_flight: Rc::default(),
             usual: Cell::default(),
-            cell,
-            limits,
+            around,
+            joint: OnceCell::new(),
         })
     }
 
-    /// Chooses an endpoint of `set`, one not in `tried` where there is one. `None`: there is no endpoint.
-    pub(crate) fn pick(
-        &self,
-        set: &Arc<EndpointSet>,
-        tried: &[Place],
-        dice: u64,
-        now: Instant,
-    ) -> Option<Picked> {
-        self.follow(set);
-        let state = self.state.borrow();
-        let members = &state.members;
-        let is_tried = |index: &usize| tried.iter().any(|place| members[*index].place.is(place));
-        let tried: SmallVec<[usize; 4]> = if tried.is_empty() {
+    /// Chooses an endpoint, one that was not tried where there is one. `None`: there is no endpoint.
+    pub(crate) fn pick(&self, wanted: &Wanted<'_>) -> Option<Picked> {
+        self.follow(wanted);
+        let mut state = self.state.borrow_mut();
+        let State {
+            members, governed, ..
+        } = &mut *state;
+        let is_tried = |index: &usize| wanted.tried.iter().any(|place| members[*index].place.is(place));
+        let tried: SmallVec<[usize; 4]> = if wanted.tried.is_empty() {
             SmallVec::new()
         } else {
             (0..members.len()).filter(is_tried).collect()
         };
-        let load = |index: usize| members[index].load.borrow().load(now);
-        let member = members
-            .get(balance::pick(members.len(), &tried, load, dice)?)?
-            .clone();
-        Some(self.picked(member, now))
-    }
-
-    /// Chooses the endpoint of `set` that a session names, if it is there.
-    pub(crate) fn pick_key(&self, set: &Arc<EndpointSet>, key: EndpointKey, now: Instant) -> Option<Picked> {
-        self.follow(set);
-        let state = self.state.borrow();
-        let member = state.members.iter().find(|member| member.key == key)?.clone();
-        Some(self.picked(member, now))
-    }
-
-    fn picked(&self, member: Rc<Member>, now: Instant) -> Picked {
+        let of_session = wanted
+            .session
+            .filter(|_| wanted.tried.is_empty())
+            .and_then(|key| members.iter().position(|member| member.key == key));
+        let at = match (governed, of_session) {
+            (None, Some(at)) => at,
+            (Some(_), Some(at)) => {
+                self.make_room(members, at, wanted.policy);
+                at
+            }
+            (None, None) => {
+                let load = |index: usize| members[index].load.borrow().load(wanted.now);
+                balance::pick(members.len(), &tried, load, wanted.dice)?
+            }
+            (Some(governed), None) => {
+                let ask = Ask {
+                    tried: &tried,
+                    key: wanted.key,
+                    dice: wanted.dice,
+                };
+                let at = governed.pick(members, &ask, wanted.now)?;
+                self.make_room(members, at, wanted.policy);
+                at
+            }
+        };
+        let member = members.get(at)?.clone();
         member.load.borrow_mut().start();
         self.in_flight.set(self.in_flight.get() + 1);
-        Picked {
+        Some(Picked {
             member,
-            started: now,
+            started: wanted.now,
             in_flight: self.in_flight.clone(),
             answered: Cell::new(false),
-        }
+        })
     }
 
-    /// Whether an endpoint of `set` is the one that a session names.
-    pub(crate) fn has(&self, set: &Arc<EndpointSet>, key: EndpointKey) -> bool {
-        self.follow(set);
-        self.state.borrow().members.iter().any(|member| member.key == key)
+    /// Whether the endpoint that a session names is there.
+    pub(crate) fn has(&self, wanted: &Wanted<'_>) -> bool {
+        self.follow(wanted);
+        let members = &self.state.borrow().members;
+        members.iter().any(|member| Some(member.key) == wanted.session)
+    }
+
+    /// Lets a request in, until the permit is dropped. `None` where no policy counts.
+    ///
+    /// # Errors
+    /// [`Reason::Overflow`] where there are as many as there may be.
+    pub(crate) fn admit(&self, policy: &TrafficPolicy) -> Result<Option<Permit>, Reason> {
+        let Some(breaker) = &policy.breaker else {
+            return Ok(None);
+        };
+        let permit = self.joint().take(Counted::Requests, breaker.max_requests);
+        permit.map(Some).ok_or(Reason::Overflow)
+    }
+
+    /// As [`admit`](Self::admit), for a retry of one that was let in.
+    pub(crate) fn admit_retry(&self, policy: &TrafficPolicy) -> Result<Option<Permit>, Reason> {
+        let Some(breaker) = &policy.breaker else {
+            return Ok(None);
+        };
+        let permit = self.joint().take(Counted::Retries, breaker.max_retries);
+        permit.map(Some).ok_or(Reason::Overflow)
+    }
+
+    fn joint(&self) -> &Arc<Joint> {
+        self.joint.get_or_init(|| self.around.joints.of(&self.key))
+    }
+
+    /// How an attempt ended, where a policy wants to know.
+    pub(crate) fn judged(&self, picked: &Picked, outcome: &Outcome, now: Instant) {
+        if let Some(governed) = &mut self.state.borrow_mut().governed {
+            governed.judged(picked.member.at.get(), outcome, now);
+        }
     }
 
     /// The version of HTTP for one more request to a workload.
@@ -161,28 +231,97 @@ impl Cluster {
         }
     }
 
-    /// Takes up a changed set; endpoints that stay keep their load and their connections.
-    fn follow(&self, set: &Arc<EndpointSet>) {
-        let mut state = self.state.borrow_mut();
-        if state.set.as_ref().is_some_and(|known| Arc::ptr_eq(known, set)) {
+    /// Where no more connections may be opened and the chosen endpoint has none to spare, closes one of another's.
+    fn make_room(&self, members: &[Rc<Member>], chosen: usize, policy: Option<&Arc<TrafficPolicy>>) {
+        let Some(breaker) = policy.and_then(|policy| policy.breaker) else {
             return;
+        };
+        let is_full = self.joint().now(Counted::Connections) >= breaker.max_connections;
+        if is_full
+            && members
+                .get(chosen)
+                .is_some_and(|member| !member.upstream.has_idle())
+        {
+            let others = members.iter().enumerate().filter(|(at, _)| *at != chosen);
+            let closed = { others }.any(|(_, member)| member.upstream.close_one());
+            tracing::trace!(closed, "at the limit of connections");
         }
+    }
+
+    /// Takes up a changed set or policy; endpoints that stay keep their load and their connections.
+    fn follow(&self, wanted: &Wanted<'_>) {
+        let mut state = self.state.borrow_mut();
+        let same_set = state
+            .set
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, wanted.set));
+        let same_policy = match (&mut state.governed, wanted.policy) {
+            (None, None) => true,
+            (Some(governed), Some(policy)) => governed.is_of(policy),
+            _ => false,
+        };
+        if !(same_set && same_policy) {
+            self.take_up(&mut state, wanted, same_policy);
+        }
+    }
+
+    fn take_up(&self, state: &mut State, wanted: &Wanted<'_>, same_policy: bool) {
         let before = std::mem::take(&mut state.members);
         // All addresses of a port have the same.
         let mut tls = None;
         state.members = self
-            .places(&set.endpoints)
+            .places(&wanted.set.endpoints)
             .into_iter()
             .filter_map(|place| self.member(place, &before, &mut tls))
             .collect();
-        state.set = Some(set.clone());
+        state.set = Some(wanted.set.clone());
+        if !same_policy {
+            let older = state.governed.take().map(|governed| *governed);
+            state.governed = wanted
+                .policy
+                .map(|policy| Box::new(Governed::new(policy, older, wanted.now)));
+        }
+        if let Some(governed) = &mut state.governed {
+            let place_before = |member: &Rc<Member>| {
+                let at = member.at.get();
+                (at != usize::MAX).then_some(at)
+            };
+            let before: Vec<_> = state.members.iter().map(place_before).collect();
+            governed.follow(
+                &state.members,
+                &before,
+                &self.around.labels,
+                wanted.dice,
+                wanted.now,
+            );
+        }
+        for member in &before {
+            member.at.set(usize::MAX);
+        }
+        for member in &state.members {
+            member
+                .upstream
+                .set_terms(self.terms(wanted.policy, &member.place));
+        }
+        for (at, member) in state.members.iter().enumerate() {
+            member.at.set(at);
+        }
+    }
+
+    /// `None` where no policy says anything about connections.
+    fn terms(&self, policy: Option<&Arc<TrafficPolicy>>, place: &Place) -> Option<Rc<Terms>> {
+        let policy = policy.filter(|policy| policy.breaker.is_some() || policy.connection.is_some())?;
+        let joint = self.joint().clone();
+        let endpoint = joint.endpoint(&place.to_string());
+        let limits = self.around.limits.clone();
+        Some(Rc::new(Terms::new(policy, joint, endpoint, limits)))
     }
 
     fn places(&self, endpoints: &Endpoints) -> Vec<Place> {
         match endpoints {
             Endpoints::Mesh(workloads) => workloads.iter().cloned().map(Place::Workload).collect(),
             Endpoints::Outside(ports) => {
-                let Some(OutsidePort { addresses, tls, .. }) = ports.get(&self.target.port) else {
+                let Some(OutsidePort { addresses, tls, .. }) = ports.get(&self.key.0.port) else {
                     return Vec::new();
                 };
                 let outside = |address: &SocketAddr| Place::Outside {
@@ -208,7 +347,7 @@ impl Cluster {
                 endpoint.address,
                 self.sni.clone()?,
                 endpoint.identity.clone(),
-                self.cell.clone(),
+                self.around.identity.clone(),
             )),
             Place::Outside { address, tls: None } => Route::Outside(*address, None),
             Place::Outside {
@@ -229,10 +368,11 @@ impl Cluster {
             }
         };
         Some(Rc::new(Member {
-            key: EndpointKey::new(&self.target, &place.to_string()),
+            key: EndpointKey::new(&self.key.0, &place.to_string()),
             place,
-            upstream: Upstream::new(route, self.limits.clone()),
+            upstream: Upstream::new(route, self.around.limits.clone()),
             load: RefCell::new(PeakEwma::new(DEFAULT_RTT, DEFAULT_DECAY, Instant::now())),
+            at: Cell::new(usize::MAX),
         }))
     }
 }
@@ -317,14 +457,26 @@ mod tests {
     use super::*;
 
     fn cluster() -> Rc<Cluster> {
-        let target: ServicePort = "shop/pay:80".parse().unwrap();
-        let cell = IdentityCell::default();
-        Cluster::new(&target, &MeshDomain::default(), cell, Arc::default())
+        let target: model::ServicePort = "shop/pay:80".parse().unwrap();
+        let around = Surroundings {
+            domain: MeshDomain::default(),
+            identity: IdentityCell::default(),
+            limits: Arc::default(),
+            labels: Labels::default(),
+            joints: Arc::default(),
+        };
+        Cluster::new(&(target, None), Rc::new(around))
     }
 
     fn set(endpoints: Endpoints) -> Arc<EndpointSet> {
         let service = "shop/pay".parse().unwrap();
-        Arc::new(EndpointSet { service, endpoints })
+        let policies = BTreeMap::new();
+        Arc::new(EndpointSet {
+            service,
+            endpoints,
+            policies,
+            faults: BTreeMap::new(),
+        })
     }
 
     fn workload(address: SocketAddr) -> Endpoints {
@@ -354,7 +506,15 @@ mod tests {
     }
 
     fn pick(cluster: &Cluster, set: &Arc<EndpointSet>) -> Option<Rc<Member>> {
-        let picked = cluster.pick(set, &[], 0, Instant::now());
+        let picked = cluster.pick(&Wanted {
+            set,
+            policy: None,
+            tried: &[],
+            key: None,
+            session: None,
+            dice: 0,
+            now: Instant::now(),
+        });
         picked.map(|picked| picked.member.clone())
     }
 

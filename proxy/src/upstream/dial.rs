@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use certs::{CertError, ClientTls, IdentityCell};
 use decision::Reason;
+use model::traffic_policy::TcpKeepalive;
 use model::{AppProtocol, SpiffeId};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -118,14 +119,19 @@ impl Route {
     }
 
     /// Opens a connection, handshake included, within `timeout`.
-    pub(crate) async fn dial(&self, spoken: Spoken, timeout: Duration) -> Result<Leg, Reason> {
-        match tokio::time::timeout(timeout, self.connect(spoken)).await {
+    pub(crate) async fn dial(
+        &self,
+        spoken: Spoken,
+        timeout: Duration,
+        keepalive: Option<TcpKeepalive>,
+    ) -> Result<Leg, Reason> {
+        match tokio::time::timeout(timeout, self.connect(spoken, keepalive)).await {
             Ok(result) => result,
             Err(_) => Err(Reason::ConnectTimeout),
         }
     }
 
-    async fn connect(&self, spoken: Spoken) -> Result<Leg, Reason> {
+    async fn connect(&self, spoken: Spoken, keepalive: Option<TcpKeepalive>) -> Result<Leg, Reason> {
         if let Self::Nowhere(_) = self {
             return Err(Reason::TlsFailed);
         }
@@ -135,11 +141,32 @@ impl Route {
         })?;
         // Refused only where the socket is already dead, which the next write will say.
         let _ = stream.set_nodelay(true);
+        if let Some(keepalive) = keepalive {
+            keep_alive(&stream, keepalive);
+        }
         match self {
             Self::App(_) | Self::Outside(_, None) | Self::Nowhere(_) => Ok(Leg::Plain(stream)),
             Self::Outside(_, Some(tls)) => tls.secure(stream, spoken).await,
             Self::Mesh(mesh) => mesh.secure(stream, spoken).await,
         }
+    }
+}
+
+/// Whatever of it this system does not know stays as it is.
+fn keep_alive(stream: &TcpStream, wanted: TcpKeepalive) {
+    let mut keepalive = socket2::TcpKeepalive::new();
+    if let Some(idle) = wanted.idle {
+        keepalive = keepalive.with_time(idle);
+    }
+    if let Some(interval) = wanted.interval {
+        keepalive = keepalive.with_interval(interval);
+    }
+    if let Some(probes) = wanted.probes {
+        keepalive = keepalive.with_retries(probes);
+    }
+    let set = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection has no keepalive");
     }
 }
 

@@ -5,9 +5,14 @@
 
 mod cluster;
 mod dial;
+mod governed;
+mod joint;
 mod outside;
 mod pool;
+mod terms;
 
-pub(crate) use cluster::{Cluster, Picked, Place};
+pub(crate) use cluster::{Cluster, Picked, Place, Surroundings, Wanted};
 pub(crate) use dial::{Route, Spoken};
+pub(crate) use joint::{ConnectionPermit, Joints, Permit};
+pub(crate) use pool::Age;
 pub(crate) use pool::{Forwarded, Lease, SendFailure, Upstream};

@@ -4,13 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use decision::Reason;
 use http::{request, response};
 use tokio::sync::Notify;
 
 use super::dial::{Route, Spoken};
+use super::terms::{Leave, Terms};
 use crate::http::body::Answer;
 use crate::http::http1::{self, Wire};
 use crate::http::http2;
@@ -30,12 +31,23 @@ pub(crate) struct Upstream {
     dialling: tokio::sync::Mutex<()>,
     /// How dialling for HTTP/2 failed last, and when.
     failed: Cell<Option<(Instant, Reason)>>,
+    /// What a policy says about its connections.
+    terms: RefCell<Option<Rc<Terms>>>,
+    idle_timeout: Cell<Duration>,
 }
 
 /// An HTTP/1.1 connection out of use.
-struct Idle {
+pub(super) struct Idle {
     wire: Wire,
     since: Instant,
+    age: Age,
+}
+
+/// How long a connection has been open, and for how many requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Age {
+    pub(crate) opened: Instant,
+    pub(crate) requests: u32,
 }
 
 /// Told when something comes on an idle connection, which is its end or nothing that was asked for.
@@ -64,17 +76,25 @@ pub(crate) enum SendFailure {
 }
 
 /// Knows where an HTTP/1.1 connection goes back to.
-pub(crate) struct Lease(Weak<Upstream>);
+pub(crate) struct Lease {
+    upstream: Weak<Upstream>,
+    age: Age,
+}
 
 impl Lease {
     /// Gives the connection back, if another exchange may follow on it.
     pub(crate) fn give_back(self, exchange: http1::client::Exchange) {
-        let Some(upstream) = self.0.upgrade() else {
+        let Some(upstream) = self.upstream.upgrade() else {
             return;
         };
         let Some(mut wire) = exchange.into_reusable() else {
             return;
         };
+        let terms = upstream.terms.borrow().clone();
+        let is_over = |terms: &Rc<Terms>| !terms.keeps(&self.age) || terms.is_wanted_elsewhere();
+        if terms.as_ref().is_some_and(is_over) {
+            return;
+        }
         upstream.watch();
         let mut idle = upstream.idle.borrow_mut();
         if idle.len() < upstream.limits.pool_idle_connections {
@@ -85,7 +105,12 @@ impl Lease {
             idle.push(Idle {
                 wire,
                 since: Instant::now(),
+                age: self.age,
             });
+        }
+        drop(idle);
+        if let Some(terms) = terms {
+            terms.freed();
         }
     }
 }
@@ -94,14 +119,41 @@ impl Upstream {
     pub(crate) fn new(route: Route, limits: Arc<Limits>) -> Rc<Self> {
         Rc::new(Self {
             route,
-            limits,
             idle: RefCell::default(),
             http2: RefCell::default(),
             watch: Arc::default(),
             is_watched: Cell::new(false),
             dialling: tokio::sync::Mutex::default(),
             failed: Cell::new(None),
+            terms: RefCell::default(),
+            idle_timeout: Cell::new(limits.pool_idle_timeout),
+            limits,
         })
+    }
+
+    /// What a policy says about its connections from now on.
+    pub(super) fn set_terms(&self, terms: Option<Rc<Terms>>) {
+        let idle_timeout = terms.as_ref().and_then(|terms| terms.connection.idle_timeout);
+        self.idle_timeout
+            .set(idle_timeout.unwrap_or(self.limits.pool_idle_timeout));
+        *self.terms.borrow_mut() = terms;
+    }
+
+    /// Whether a connection is there that another request can use at once.
+    pub(super) fn has_idle(&self) -> bool {
+        !self.idle.borrow().is_empty() || !self.http2.borrow().is_empty()
+    }
+
+    /// Closes a connection out of use; whether there was one.
+    pub(super) fn close_one(&self) -> bool {
+        if self.idle.borrow_mut().pop().is_some() {
+            return true;
+        }
+        let mut connections = self.http2.borrow_mut();
+        let unused = connections
+            .iter()
+            .position(|connection| connection.streams() == 0);
+        unused.map(|at| connections.swap_remove(at)).is_some()
     }
 
     /// Sees to it that an idle connection which ends is closed at once.
@@ -136,16 +188,21 @@ impl Upstream {
 
     /// Opens a connection for opaque bytes; it is not pooled.
     pub(crate) async fn open_tcp(&self) -> Result<Leg, Reason> {
-        self.route.dial(Spoken::Tcp, self.limits.connect_timeout).await
+        self.open(Spoken::Tcp).await
     }
 
-    /// Closes connections that were not used for `pool_idle_timeout`, and those that the upstream closed.
+    /// Closes connections that were not used for the idle timeout, and those that the upstream closed.
     pub(crate) fn close_idle(&self, now: Instant) {
-        let keep = |since: Instant| now.saturating_duration_since(since) < self.limits.pool_idle_timeout;
+        let terms = self.terms.borrow().clone();
+        let timeout = self.idle_timeout.get();
+        let keep = |since: Instant| now.saturating_duration_since(since) < timeout;
         let mut idle = self.idle.borrow_mut();
         let watch = self.watch.clone().into();
         idle.retain_mut(|idle| keep(idle.since) && idle.wire.is_quiet(&watch));
-        self.http2.borrow_mut().retain(|connection| !connection.is_gone());
+        self.http2.borrow_mut().retain(|connection| {
+            let unused = terms.as_ref().and_then(|_| connection.unused(now));
+            !connection.is_gone() && unused.is_none_or(|unused| unused < timeout)
+        });
     }
 
     async fn send_http1(
@@ -154,10 +211,11 @@ impl Upstream {
         body: &ReplaySource,
     ) -> Result<Forwarded, SendFailure> {
         loop {
-            let (wire, reused) = match self.take_idle() {
-                Some(wire) => (wire, true),
-                None => (self.open_http1().await.map_err(SendFailure::NotSent)?, false),
+            let (wire, mut age, reused) = match self.take_idle() {
+                Some(idle) => (idle.wire, idle.age, true),
+                None => self.open_http1().await.map_err(SendFailure::NotSent)?,
             };
+            age.requests = age.requests.saturating_add(1);
             let mut exchange = http1::client::Exchange::begin(wire, parts, body.next_attempt());
             match exchange.answer().await {
                 Ok(parts) => {
@@ -167,7 +225,10 @@ impl Upstream {
                     } else {
                         Answer::Http1 {
                             exchange,
-                            lease: Lease(Rc::downgrade(self)),
+                            lease: Lease {
+                                upstream: Rc::downgrade(self),
+                                age,
+                            },
                         }
                     };
                     return Ok(Forwarded { parts, answer });
@@ -180,22 +241,56 @@ impl Upstream {
     }
 
     /// The connection that was used last, if it is still what it was.
-    fn take_idle(&self) -> Option<Wire> {
+    fn take_idle(&self) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut last) = idle.pop() {
-            if last.since.elapsed() < self.limits.pool_idle_timeout && last.wire.is_quiet(Waker::noop()) {
-                return Some(last.wire);
+            if last.since.elapsed() < self.idle_timeout.get() && last.wire.is_quiet(Waker::noop()) {
+                let terms = self.terms.borrow();
+                if terms.as_ref().is_none_or(|terms| terms.keeps(&last.age)) {
+                    return Some(last);
+                }
             }
         }
         None
     }
 
-    async fn open_http1(&self) -> Result<Wire, Reason> {
-        let leg = self
-            .route
-            .dial(Spoken::Http1, self.limits.connect_timeout)
-            .await?;
-        Ok(http1::client::connection(leg, &self.limits.message))
+    /// A new connection, and that it is none which was used before; where a policy lets no more be opened, perhaps one
+    /// that was.
+    async fn open_http1(&self) -> Result<(Wire, Age, bool), Reason> {
+        let terms = self.terms.borrow().clone();
+        let leg = match terms {
+            None => self.dial(Spoken::Http1).await?,
+            Some(terms) => {
+                let free = || self.take_idle();
+                match Box::pin(terms.leave(free)).await? {
+                    Leave::Reuse(idle) => return Ok((idle.wire, idle.age, true)),
+                    Leave::Open(permit) => Box::pin(terms.dial(&self.route, Spoken::Http1, permit)).await?,
+                }
+            }
+        };
+        let wire = http1::client::connection(leg, &self.limits.message);
+        Ok((wire, Age::new(), false))
+    }
+
+    /// Opens a connection of another kind, as far as a policy lets one be opened.
+    async fn open(&self, spoken: Spoken) -> Result<Leg, Reason> {
+        let terms = self.terms.borrow().clone();
+        let Some(terms) = terms else {
+            return self.dial(spoken).await;
+        };
+        // Those of HTTP/1.1 are of no use here.
+        let make_room = || {
+            self.idle.borrow_mut().pop();
+            None
+        };
+        match Box::pin(terms.leave(make_room)).await? {
+            Leave::Open(permit) => Box::pin(terms.dial(&self.route, spoken, permit)).await,
+            Leave::Reuse(_) => Err(Reason::Internal),
+        }
+    }
+
+    async fn dial(&self, spoken: Spoken) -> Result<Leg, Reason> {
+        self.route.dial(spoken, self.limits.connect_timeout, None).await
     }
 
     async fn send_http2(
@@ -246,24 +341,36 @@ impl Upstream {
     }
 
     async fn open_http2_connection(&self) -> Result<Rc<http2::client::Connection>, Reason> {
-        let leg = self
-            .route
-            .dial(Spoken::Http2, self.limits.connect_timeout)
-            .await?;
+        let leg = self.open(Spoken::Http2).await?;
         http2::client::Connection::open(leg, self.route.address(), &self.limits).await
     }
 
     /// A connection with room for another stream; at the limit of connections, the one with the fewest.
     fn open_http2(&self) -> Option<Rc<http2::client::Connection>> {
         let mut connections = self.http2.borrow_mut();
-        connections.retain(|connection| !connection.is_gone());
+        let terms = self.terms.borrow();
+        let keeps = |connection: &Rc<http2::client::Connection>| {
+            terms.as_ref().is_none_or(|terms| terms.keeps(&connection.age()))
+        };
+        // One that takes no more requests ends when those that it has are over.
+        connections.retain(|connection| !connection.is_gone() && keeps(connection));
         let free = connections.iter().find(|connection| connection.has_room());
         let least = || {
-            let full = connections.len() >= self.limits.http2_connections;
+            let full = connections.len() >= self.limits.http2_connections
+                || terms.as_ref().is_some_and(|terms| terms.is_full());
             let least = connections.iter().min_by_key(|connection| connection.streams());
             least.filter(|_| full)
         };
         free.or_else(least).cloned()
+    }
+}
+
+impl Age {
+    pub(crate) fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            requests: 0,
+        }
     }
 }
 

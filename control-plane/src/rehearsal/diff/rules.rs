@@ -149,6 +149,8 @@ fn parts(rule: &Rule) -> Parts {
         timeouts,
         retry,
         session,
+        policy,
+        faults,
     } = rule;
     let timeout = |name, time: Option<_>| time.map(|time| format!("{name} {}", words::of_duration(time)));
     let timeouts = [
@@ -176,6 +178,20 @@ fn parts(rule: &Rule) -> Parts {
         (
             "session",
             session.as_ref().map(words::of_session).unwrap_or_default(),
+        ),
+        (
+            "policy",
+            policy.as_ref().map_or_else(String::new, |policy| {
+                let sections = policy.sections();
+                let said = sections
+                    .iter()
+                    .map(|(name, section)| format!("{name} {section:?}"));
+                joined(said, ", ")
+            }),
+        ),
+        (
+            "faults",
+            joined(faults.iter().map(|fault| fault.policy.to_string()), ", "),
         ),
     ]
 }

@@ -2,10 +2,12 @@
 
 mod any_text;
 mod endpoint_slice;
+mod fault;
 mod filter;
 mod folder;
 mod read;
 mod refused;
+mod traffic_policy;
 
 use super::*;
 

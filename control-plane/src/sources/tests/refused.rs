@@ -181,7 +181,8 @@ fn what_is_wrong_with_a_document_is_found_at_its_place() {
             vec![
                 "2:7: kind: kind \"Pod\" is not supported (supported: GatewayClass, Gateway, ListenerSet, HTTPRoute, \
                  GRPCRoute, TLSRoute, TCPRoute, UDPRoute, BackendTLSPolicy, ReferenceGrant, Service, EndpointSlice, \
-                 Secret, ConfigMap, Namespace)"
+                 Secret, ConfigMap, Namespace, BackendTrafficPolicy, \
+                 FaultInjectionPolicy)"
                     .to_owned(),
             ],
         ),

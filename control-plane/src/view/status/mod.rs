@@ -13,11 +13,11 @@ use std::rc::Rc;
 use model::{Destination, Gateway, Label, ServiceName};
 use serde_json::{Value, json};
 
-use super::MeshState;
 use super::attach::Objection;
 use super::attachments::Attachments;
 use super::destination::destination_for;
 use super::outside::{matched, used};
+use super::{MeshState, fault, traffic_policy};
 use crate::sources::{EndpointSlice, GatewayObject, Object, ObjectKey};
 
 pub use report::{BoundPort, ProxyReport, Reports};
@@ -82,7 +82,8 @@ impl<'s> Judge<'s> {
 
     /// The conditions of an object in short. A route has one of each type for all its parents together: true only if
     /// it is true for each of them. An EndpointSlice is accepted where its Service uses slices, and resolved where each
-    /// of its ports is one of the Service's. Empty for kinds without status and for objects that do not exist.
+    /// of its ports is one of the Service's. A BackendTrafficPolicy is accepted where it counts for all its targets, and a
+    /// FaultInjectionPolicy where all of them exist. Empty for kinds without status and for objects that do not exist.
     pub fn conditions(&self, key: &ObjectKey) -> Vec<Condition> {
         match self.object(key) {
             Some(Object::GatewayClass(class)) => gateway::of_class(class),
@@ -91,6 +92,17 @@ impl<'s> Judge<'s> {
             Some(route @ (Object::Route(_) | Object::StreamRoute(_))) => self.route_conditions(route),
             Some(Object::BackendTlsPolicy(policy)) => policy::conditions(self.state, policy),
             Some(Object::EndpointSlice(slice)) => of_slice(self.state, slice),
+            Some(Object::FaultPolicy(policy)) => {
+                vec![condition(
+                    "Accepted",
+                    "Accepted",
+                    fault::objections(self.state, policy),
+                )]
+            }
+            Some(Object::TrafficPolicy(policy)) => {
+                let objections = traffic_policy::objections(self.state, policy);
+                vec![condition("Accepted", "Accepted", objections)]
+            }
             _ => Vec::new(),
         }
     }
@@ -103,7 +115,10 @@ impl<'s> Judge<'s> {
             Object::ListenerSet(set) => self.set_status(set, observed),
             route @ (Object::Route(_) | Object::StreamRoute(_)) => self.route_status(route, observed),
             Object::BackendTlsPolicy(policy) => Some(self.policy_status(policy, observed)),
-            Object::GatewayClass(_) | Object::EndpointSlice(_) => {
+            Object::GatewayClass(_)
+            | Object::EndpointSlice(_)
+            | Object::TrafficPolicy(_)
+            | Object::FaultPolicy(_) => {
                 let conditions = self.conditions(key);
                 (!conditions.is_empty()).then(|| json!({"conditions": shown(&conditions, observed)}))
             }

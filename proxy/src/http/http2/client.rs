@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use decision::Reason;
@@ -21,7 +21,7 @@ use super::outgoing::{SendFailure as Unsent, poll_send};
 use crate::http::replay::ReplayBody;
 use crate::leg::Leg;
 use crate::settings::Limits;
-use crate::upstream::SendFailure;
+use crate::upstream::{Age, SendFailure};
 
 /// How long the answer to a ping may take.
 const PONG_TIME: Duration = Duration::from_secs(10);
@@ -31,6 +31,9 @@ pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
     streams: Cell<usize>,
     gone: Cell<bool>,
+    age: Cell<Age>,
+    /// When it was first seen out of use, and after how many requests.
+    unused: Cell<Option<(Instant, u32)>>,
 }
 
 impl Connection {
@@ -56,6 +59,8 @@ impl Connection {
             sender,
             streams: Cell::new(0),
             gone: Cell::new(false),
+            age: Cell::new(Age::new()),
+            unused: Cell::new(None),
         });
         let pings = connection.ping_pong();
         let (watched, interval) = (Rc::downgrade(&opened), limits.keepalive_interval);
@@ -91,6 +96,25 @@ impl Connection {
         self.streams.get() < self.sender.current_max_send_streams()
     }
 
+    pub(crate) fn age(&self) -> Age {
+        self.age.get()
+    }
+
+    /// How long it has been out of use, as far as it was looked at meanwhile; `None` while it is used.
+    pub(crate) fn unused(&self, now: Instant) -> Option<Duration> {
+        let requests = self.age.get().requests;
+        if self.streams.get() > 0 {
+            return None;
+        }
+        match self.unused.get() {
+            Some((since, seen)) if seen == requests => Some(now.saturating_duration_since(since)),
+            _ => {
+                self.unused.set(Some((now, requests)));
+                Some(Duration::ZERO)
+            }
+        }
+    }
+
     /// How many exchanges are going on.
     pub(crate) fn streams(&self) -> usize {
         self.streams.get()
@@ -118,6 +142,9 @@ impl Connection {
             SendFailure::NotSent(Reason::StreamRefused)
         })?;
         self.streams.set(self.streams.get() + 1);
+        let mut age = self.age.get();
+        age.requests = age.requests.saturating_add(1);
+        self.age.set(age);
         Ok(Exchange {
             answer: Some(answer),
             incoming: None,

@@ -1,4 +1,4 @@
-//! Which endpoint gets an attempt: the better of two at random, by peak EWMA.
+//! The better of two at random, by peak EWMA.
 //!
 //! An endpoint's cost is a moving average of its response times that follows a worse one at once and forgets
 //! it exponentially; its load is that cost times the requests it would then have in hand (peak EWMA, as in

@@ -1,0 +1,205 @@
+//! Which BackendTrafficPolicy counts for a Service's port and for a route, and why another does not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::service::Service;
+use model::{Label, TrafficPolicy};
+
+use super::MeshState;
+use super::attach::Objection;
+use crate::sources::{Kind, Object, ObjectKey, TrafficPolicyObject, TrafficTarget};
+
+/// The policy of each port of a Service: one that names the port before one of the whole Service; of two that say the
+/// same target the older, then the first by name.
+pub(super) fn of_ports(state: &MeshState, service: &Service) -> BTreeMap<u16, Arc<TrafficPolicy>> {
+    let name = &service.name;
+    let policies = state.traffic_policies_in(&name.namespace);
+    let target = |section| TrafficTarget {
+        kind: Kind::Service,
+        name: (&name.name).into(),
+        section,
+    };
+    let whole = winner(&policies, &target(None));
+    let of_port = |(number, port): (&u16, &model::service::Port)| {
+        let named = port.name.clone();
+        let named = named.and_then(|named| winner(&policies, &target(Some(named))));
+        Some((*number, named.or(whole)?.policy.clone()))
+    };
+    service.ports.iter().filter_map(of_port).collect()
+}
+
+/// The policy of a route.
+pub(super) fn of_route(state: &MeshState, route: &ObjectKey) -> Option<Arc<TrafficPolicy>> {
+    let target = TrafficTarget {
+        kind: route.kind,
+        name: route.name.clone(),
+        section: None,
+    };
+    let policies = state.traffic_policies_in(&route.namespace);
+    winner(&policies, &target).map(|policy| policy.policy.clone())
+}
+
+/// What keeps a policy from each of its targets.
+pub(super) fn objections(state: &MeshState, policy: &TrafficPolicyObject) -> Vec<Objection> {
+    let policies = state.traffic_policies_in(&policy.key.namespace);
+    let of_target = |target: &TrafficTarget| {
+        exists(state, &policy.key.namespace, target)?;
+        match winner(&policies, target) {
+            Some(winner) if winner.key != policy.key => Err(Objection {
+                reason: "Conflicted",
+                message: format!("{} counts for {}, because it is older", winner.key, said(target)),
+            }),
+            _ => Ok(()),
+        }
+    };
+    policy
+        .targets
+        .iter()
+        .filter_map(|target| of_target(target).err())
+        .collect()
+}
+
+pub(super) fn exists(state: &MeshState, namespace: &Label, target: &TrafficTarget) -> Result<(), Objection> {
+    let not_found = |message| Objection {
+        reason: "TargetNotFound",
+        message,
+    };
+    let key = ObjectKey {
+        kind: target.kind,
+        namespace: namespace.clone(),
+        name: target.name.clone(),
+    };
+    let Some(stored) = state.objects.get(&key) else {
+        return Err(not_found(format!("{key} does not exist")));
+    };
+    let Some(section) = &target.section else {
+        return Ok(());
+    };
+    match &stored.object {
+        Object::Service(service)
+            if service
+                .ports
+                .values()
+                .any(|port| port.name.as_ref() == Some(section)) =>
+        {
+            Ok(())
+        }
+        _ => Err(not_found(format!("{key} has no port named {section:?}"))),
+    }
+}
+
+fn said(target: &TrafficTarget) -> String {
+    match &target.section {
+        Some(section) => format!("port {section:?} of {} {}", target.kind, target.name),
+        None => format!("{} {}", target.kind, target.name),
+    }
+}
+
+fn winner<'a>(
+    policies: &[&'a TrafficPolicyObject],
+    target: &TrafficTarget,
+) -> Option<&'a TrafficPolicyObject> {
+    let mut naming = policies.iter().filter(|policy| policy.targets.contains(target));
+    naming.next().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::traffic_policy::Algorithm;
+
+    use super::*;
+    use crate::sources::parse_documents;
+    use crate::view::{StoredObject, conditions, destination, endpoints};
+
+    /// A Service with two ports and a route, and these policies, each younger than the one before it.
+    fn state(policies: &[String]) -> MeshState {
+        let mut state = MeshState::default();
+        let fixed = "{apiVersion: v1, kind: Service, metadata: {name: pay}, spec: {selector: {app: pay}, ports: \
+                     [{name: http, port: 80}, {name: admin, port: 81}]}}\n---\n\
+                     {apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: pay}, spec: \
+                     {parentRefs: [{group: '', kind: Service, name: pay}]}}\n";
+        for text in std::iter::once(fixed).chain(policies.iter().map(String::as_str)) {
+            state.generation.0 += 1;
+            for document in parse_documents("mesh.yaml", text).expect("valid") {
+                let (created, object) = (state.generation.0, document.object);
+                state
+                    .objects
+                    .insert(object.key(), StoredObject { object, created });
+            }
+        }
+        state
+    }
+
+    fn policy(name: &str, target: &str, algorithm: &str) -> String {
+        format!(
+            "{{apiVersion: weft.dev/v1alpha1, kind: BackendTrafficPolicy, metadata: {{name: {name}}}, \
+             spec: {{targetRefs: [{target}], loadBalancer: {{type: {algorithm}}}}}}}"
+        )
+    }
+
+    const PAY: &str = "{kind: Service, name: pay}";
+
+    fn algorithms(state: &MeshState) -> Vec<(u16, Algorithm)> {
+        let set = endpoints(state, &"default/pay".parse().expect("a name"));
+        let of = |policy: &TrafficPolicy| policy.balance.clone().expect("a balancer").algorithm;
+        set.policies
+            .iter()
+            .map(|(port, policy)| (*port, of(policy)))
+            .collect()
+    }
+
+    fn verdict(state: &MeshState, name: &str) -> (bool, &'static str, String) {
+        let key = format!("BackendTrafficPolicy/default/{name}");
+        let [accepted] = &conditions(state, &key.parse().expect("a key"))[..] else {
+            panic!("one condition");
+        };
+        (accepted.status, accepted.reason, accepted.message.clone())
+    }
+
+    #[test]
+    fn the_older_of_two_counts_and_the_other_is_told() {
+        let state = state(&[policy("z", PAY, "Random"), policy("a", PAY, "RoundRobin")]);
+        assert_eq!(
+            algorithms(&state),
+            [(80, Algorithm::Random), (81, Algorithm::Random)]
+        );
+        assert_eq!(verdict(&state, "z"), (true, "Accepted", String::new()));
+        let told = "BackendTrafficPolicy/default/z counts for Service pay, because it is older";
+        assert_eq!(verdict(&state, "a"), (false, "Conflicted", told.to_owned()));
+    }
+
+    #[test]
+    fn one_of_a_port_counts_before_one_of_the_whole_service() {
+        let port = "{kind: Service, name: pay, sectionName: admin}";
+        let state = state(&[policy("a", PAY, "Random"), policy("b", port, "RoundRobin")]);
+        assert_eq!(
+            algorithms(&state),
+            [(80, Algorithm::Random), (81, Algorithm::RoundRobin)]
+        );
+        assert!(verdict(&state, "a").0 && verdict(&state, "b").0);
+    }
+
+    #[test]
+    fn what_does_not_exist_is_no_target() {
+        let state = state(&[
+            policy("a", "{kind: Service, name: gone}", "Random"),
+            policy("b", "{kind: Service, name: pay, sectionName: gone}", "Random"),
+        ]);
+        assert_eq!(algorithms(&state), []);
+        assert_eq!(verdict(&state, "a").1, "TargetNotFound");
+        assert_eq!(
+            verdict(&state, "b").2,
+            "Service/default/pay has no port named \"gone\""
+        );
+    }
+
+    #[test]
+    fn that_of_a_route_goes_with_its_rules() {
+        let route = "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: pay}";
+        let state = state(&[policy("a", route, "Random")]);
+        assert_eq!(algorithms(&state), []);
+        let pay = destination(&state, &"default/pay".parse().expect("a name")).expect("exists");
+        assert!(pay.ports[&80].rules.iter().all(|rule| rule.policy.is_some()));
+    }
+}
