@@ -156,6 +156,9 @@ reasons! {
     /// Bytes after the end of a response, or a body where there can be none.
     ExcessResponse = 502, 13, "http_protocol_error", "excess_response";
 
+    /// A FaultInjectionPolicy has it answered; its status is the policy's.
+    FaultInjected = 503, 14, "proxy_internal_response", "fault_injected";
+
     /// A fault of the proxy's own.
     Internal = 500, 13, "proxy_internal_error", "internal";
 }

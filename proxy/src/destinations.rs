@@ -19,6 +19,7 @@ use decision::traffic::session::EndpointKey;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
 use model::endpoint::OutsidePort;
+use model::fault::Fault;
 use model::filter::{Filter, HeaderModifier, Rewrite};
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::Rule;
@@ -84,6 +85,14 @@ pub(crate) struct Lane {
     pub(crate) cluster: Rc<Cluster>,
     /// `None` where nothing is known of the backend's endpoints.
     pub(crate) endpoints: Option<Arc<EndpointSet>>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Option<RetryPolicy>,
+    /// Of the service that was called; at a gateway, where nobody calls one, and where a policy says, the backend's own.
+    pub(crate) budget: Budget,
+    /// What governs the endpoints; `None` where no policy does.
+    pub(crate) policy: Option<Arc<TrafficPolicy>>,
+    /// What is done to requests on purpose; `None` where nothing is.
+    pub(crate) faults: Option<Rc<[Fault]>>,
     /// What the rule wants changed in requests, and behind it what the backend does.
     pub(crate) request: Vec<HeaderModifier>,
     /// The same for answers.
@@ -92,12 +101,6 @@ pub(crate) struct Lane {
     pub(crate) mirrors: Vec<MirrorTo>,
     /// Of the backend's own filters.
     pub(crate) gate: Option<Rc<Gate>>,
-    pub(crate) timeouts: Timeouts,
-    pub(crate) retry: Option<RetryPolicy>,
-    /// Of the service that was called; at a gateway, where nobody calls one, and where a policy says, the backend's own.
-    pub(crate) budget: Budget,
-    /// What governs the endpoints; `None` where no policy does.
-    pub(crate) policy: Option<Arc<TrafficPolicy>>,
     pub(crate) labels: Rc<Labels>,
     /// Of its answers.
     pub(crate) quickest: RefCell<Quickest>,
@@ -367,17 +370,8 @@ impl Known {
             let lane = self.lane(worker, Some((index, rule)), *at).ok();
             lane.is_some_and(|lane| {
                 let set = lane.endpoints.as_ref();
-                set.is_some_and(|set| {
-                    lane.cluster.has(&Wanted {
-                        set,
-                        policy: lane.policy.as_ref(),
-                        tried: &[],
-                        key: None,
-                        session: Some(endpoint),
-                        dice: worker.dice(),
-                        now: Instant::now(),
-                    })
-                })
+                let any = |set| Wanted::any(set, lane.policy.as_ref(), 0, Instant::now());
+                set.is_some_and(|set| lane.cluster.has(&any(set), endpoint))
             })
         })
     }
@@ -425,15 +419,12 @@ impl Known {
             Governed::Service { .. } => &self.target,
             Governed::Listener(..) => &target,
         };
+        let of_port = endpoints.as_ref().and_then(|set| set.faults.get(&target.port));
+        let faults = rule.into_iter().flat_map(|rule| &rule.faults);
+        let faults: Rc<[Fault]> = faults.chain(of_port.into_iter().flatten()).cloned().collect();
         let lane = Rc::new(Lane {
+            faults: Some(faults).filter(|faults| !faults.is_empty()),
             cluster: worker.cluster(&apart(governs)),
-            request: filters().filter_map(of_requests).cloned().collect(),
-            response: filters().filter_map(of_responses).cloned().collect(),
-            rewrite: filters().filter_map(as_rewrite).fold(None, overruled),
-            mirrors: filters()
-                .filter_map(|filter| MirrorTo::of(worker, &self.snapshot, filter))
-                .collect(),
-            gate: Gate::of(worker, &self.snapshot, of_backend),
             timeouts: or_timeouts(own_timeouts, timeouts),
             retry: rule
                 .and_then(|rule| rule.retry.clone())
@@ -442,6 +433,13 @@ impl Known {
                 Some(policy) => worker.budget(&apart(constrains), Some(policy)),
                 None => worker.budget(&(budgeted.clone(), None), None),
             },
+            request: filters().filter_map(of_requests).cloned().collect(),
+            response: filters().filter_map(of_responses).cloned().collect(),
+            rewrite: filters().filter_map(as_rewrite).fold(None, overruled),
+            mirrors: filters()
+                .filter_map(|filter| MirrorTo::of(worker, &self.snapshot, filter))
+                .collect(),
+            gate: Gate::of(worker, &self.snapshot, of_backend),
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&self.target), Some(&target), route),
@@ -455,6 +453,15 @@ impl Known {
     }
 }
 
+/// A rule's own timeouts, and what a policy says where it has none. Both are within the rule's whole time.
+fn or_timeouts(own: Timeouts, policy: Timeouts) -> Timeouts {
+    let request = own.request.or(policy.request);
+    let backend_request = own.backend_request.or(policy.backend_request);
+    Timeouts {
+        request,
+        backend_request: backend_request.map(|one| request.map_or(one, |whole| one.min(whole))),
+    }
+}
 fn of_requests(filter: &Filter) -> Option<&HeaderModifier> {
     match filter {
         Filter::RequestHeaders(modifier) => Some(modifier),
@@ -483,13 +490,4 @@ fn overruled(before: Option<Box<Rewrite>>, rewrite: &Rewrite) -> Option<Box<Rewr
         hostname: rewrite.hostname.clone().or(before.hostname),
         path: rewrite.path.clone().or(before.path),
     }))
-}
-/// A rule's own timeouts, and what a policy says where it has none. Both are within the rule's whole time.
-fn or_timeouts(own: Timeouts, policy: Timeouts) -> Timeouts {
-    let request = own.request.or(policy.request);
-    let backend_request = own.backend_request.or(policy.backend_request);
-    Timeouts {
-        request,
-        backend_request: backend_request.map(|one| request.map_or(one, |whole| one.min(whole))),
-    }
 }

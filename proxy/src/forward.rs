@@ -142,8 +142,8 @@ fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place], now: Instant) -> Resu
         set: endpoints,
         policy: plan.lane.policy.as_ref(),
         tried,
-        key: plan.key,
         session: plan.sticky.and_then(Sticky::wanted),
+        key: plan.key,
         dice: worker.dice(),
         now,
     };

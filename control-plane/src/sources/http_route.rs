@@ -17,7 +17,8 @@ use model::route::{PathMatch, RequestMatch};
 
 use super::check::{At, key};
 use super::filter::filters;
-use super::object::{Kind, ObjectKey, RouteObject, RouteRule};
+use super::kind::{Kind, ObjectKey};
+use super::object::{RouteObject, RouteRule};
 use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, MAX_VALUE_MATCHES, backends, duration,
     header_matches, hostnames, parents, same_shape, value_pattern,

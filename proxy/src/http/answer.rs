@@ -33,6 +33,10 @@ pub(crate) struct RouteAnswer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Where a caller of gRPC gets another status than the one that means the same as `status`.
+    pub(crate) grpc_status: Option<u8>,
+    /// Where the answer is to be told from one of the application.
+    pub(crate) reason: Option<Reason>,
 }
 
 /// What filters still have to put into the request, and into the answer, whosever it is.
@@ -104,10 +108,18 @@ fn by_route(answer: RouteAnswer, mut record: Record) -> Response<ResponseBody> {
         mut status,
         mut headers,
         mut body,
+        grpc_status,
+        reason,
     } = answer;
+    if let Some(reason) = reason {
+        record.refused(reason);
+        if let Ok(value) = HeaderValue::try_from(reason.proxy_status()) {
+            headers.insert(PROXY_STATUS, value);
+        }
+    }
     if record.is_grpc() {
         // A caller of gRPC understands nothing else: trailers-only.
-        let code = grpc::of_http_status(status);
+        let code = grpc_status.unwrap_or_else(|| grpc::of_http_status(status));
         headers.insert(&grpc::STATUS, u16::from(code).into());
         headers.insert("grpc-message", grpc::message(&body));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

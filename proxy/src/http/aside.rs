@@ -63,13 +63,8 @@ impl Aside {
         let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
         loop {
             let wanted = Wanted {
-                set: endpoints,
-                policy,
                 tried: &tried,
-                key: None,
-                session: None,
-                dice: worker.dice(),
-                now: Instant::now(),
+                ..Wanted::any(endpoints, policy, worker.dice(), Instant::now())
             };
             let picked = self.cluster.pick(&wanted).ok_or(Reason::NoEndpoint)?;
             let sent = picked.member.upstream.send(&parts, body, spoken).await;

@@ -76,7 +76,7 @@ impl Head {
                 uri.path_and_query = self.target.or(uri.path_and_query);
                 parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadTarget)?;
             }
-            Spoken::Http1 | Spoken::Tcp => {
+            Spoken::Http1 | Spoken::Tcp | Spoken::Tls => {
                 parts.version = Version::HTTP_11;
                 fields::join_cookies(&mut parts.headers);
                 if let Some(authority) = parts.uri.authority() {

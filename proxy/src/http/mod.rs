@@ -5,6 +5,7 @@ pub(crate) mod aside;
 mod auth;
 pub(crate) mod body;
 mod date;
+pub(crate) mod fault;
 pub(crate) mod gate;
 pub(crate) mod head;
 pub(crate) mod http1;

@@ -16,6 +16,7 @@ use model::route::Rule;
 
 use super::answer::{self, Marks, Stop};
 use super::body::ResponseBody;
+use super::fault;
 use super::gate::Arriving;
 use super::head::{self, Head};
 use super::replay::ReplaySource;
@@ -122,6 +123,10 @@ async fn steps(
         };
         Box::pin(gate.pass(arriving)).await?;
     }
+    let deadline = Deadline::new(record.started(), &lane.timeouts, until);
+    if let Some(faults) = &lane.faults {
+        Box::pin(fault::inject(worker, faults, &view, &deadline)).await?;
+    }
     let affinity = match lane.policy {
         None => Affinity::default(),
         Some(_) => lane.affinity(&parts.headers, downstream.client.ip(), || worker.dice()),
@@ -140,7 +145,6 @@ async fn steps(
             HopVersion::Http2 => Spoken::Http2,
         },
     };
-    let deadline = Deadline::new(record.started(), &lane.timeouts, until);
     let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
     if outside.is_some_and(|outside| outside.tls.is_some()) {
         head::sent_by_tls(&mut upstream)?;

@@ -67,12 +67,32 @@ pub(crate) struct Wanted<'a> {
     pub(crate) policy: Option<&'a Arc<TrafficPolicy>>,
     /// Where the request was already.
     pub(crate) tried: &'a [Place],
+    /// Where the request's session is, which comes before any choice as long as the endpoint is well.
+    pub(crate) session: Option<EndpointKey>,
     /// Where the policy keeps equal keys together.
     pub(crate) key: Option<u64>,
-    /// Where the request's session is, which comes before all else at its first attempt.
-    pub(crate) session: Option<EndpointKey>,
     pub(crate) dice: u64,
     pub(crate) now: Instant,
+}
+
+impl<'a> Wanted<'a> {
+    /// Any endpoint of these, for a first attempt.
+    pub(crate) fn any(
+        set: &'a Arc<EndpointSet>,
+        policy: Option<&'a Arc<TrafficPolicy>>,
+        dice: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
+            set,
+            policy,
+            tried: &[],
+            session: None,
+            key: None,
+            dice,
+            now,
+        }
+    }
 }
 
 /// One endpoint.
@@ -132,21 +152,22 @@ impl Cluster {
         } else {
             (0..members.len()).filter(is_tried).collect()
         };
+        let is_well = |at: &usize| {
+            let mut governed = governed.iter();
+            governed.all(|governed| governed.is_well(*at, wanted.now))
+        };
         let of_session = wanted
             .session
             .filter(|_| wanted.tried.is_empty())
-            .and_then(|key| members.iter().position(|member| member.key == key));
-        let at = match (governed, of_session) {
-            (None, Some(at)) => at,
-            (Some(_), Some(at)) => {
-                self.make_room(members, at, wanted.policy);
-                at
-            }
+            .and_then(|key| members.iter().position(|member| member.key == key))
+            .filter(is_well);
+        let at = match (of_session, governed) {
+            (Some(at), _) => at,
             (None, None) => {
                 let load = |index: usize| members[index].load.borrow().load(wanted.now);
                 balance::pick(members.len(), &tried, load, wanted.dice)?
             }
-            (Some(governed), None) => {
+            (None, Some(governed)) => {
                 let ask = Ask {
                     tried: &tried,
                     key: wanted.key,
@@ -158,21 +179,24 @@ impl Cluster {
             }
         };
         let member = members.get(at)?.clone();
-        member.load.borrow_mut().start();
-        self.in_flight.set(self.in_flight.get() + 1);
-        Some(Picked {
-            member,
-            started: wanted.now,
-            in_flight: self.in_flight.clone(),
-            answered: Cell::new(false),
-        })
+        Some(self.picked(member, wanted.now))
     }
 
-    /// Whether the endpoint that a session names is there.
-    pub(crate) fn has(&self, wanted: &Wanted<'_>) -> bool {
+    fn picked(&self, member: Rc<Member>, now: Instant) -> Picked {
+        member.load.borrow_mut().start();
+        self.in_flight.set(self.in_flight.get() + 1);
+        Picked {
+            member,
+            started: now,
+            in_flight: self.in_flight.clone(),
+            answered: Cell::new(false),
+        }
+    }
+
+    /// Whether the endpoint that a session names is among those that are asked for.
+    pub(crate) fn has(&self, wanted: &Wanted<'_>, key: EndpointKey) -> bool {
         self.follow(wanted);
-        let members = &self.state.borrow().members;
-        members.iter().any(|member| Some(member.key) == wanted.session)
+        self.state.borrow().members.iter().any(|member| member.key == key)
     }
 
     /// Lets a request in, until the permit is dropped. `None` where no policy counts.
@@ -510,8 +534,8 @@ mod tests {
             set,
             policy: None,
             tried: &[],
-            key: None,
             session: None,
+            key: None,
             dice: 0,
             now: Instant::now(),
         });

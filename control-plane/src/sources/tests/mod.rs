@@ -5,6 +5,7 @@ mod endpoint_slice;
 mod fault;
 mod filter;
 mod folder;
+mod gateway;
 mod read;
 mod refused;
 mod traffic_policy;
