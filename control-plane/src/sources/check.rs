@@ -55,6 +55,11 @@ impl At<'_> {
         next
     }
 
+    /// Where this field is, from the root of the object.
+    pub(super) fn path(&self) -> &FieldPath {
+        &self.path
+    }
+
     /// Notes an error at this field.
     pub(super) fn refuse(&self, why: impl Into<String>) {
         self.errors.borrow_mut().push(FieldError {

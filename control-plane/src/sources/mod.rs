@@ -11,6 +11,7 @@ mod diagnostic;
 mod endpoint_slice;
 mod fault;
 mod files;
+mod filter;
 mod folder;
 mod gateway;
 mod grant;
@@ -24,6 +25,7 @@ mod route;
 mod scalar;
 mod selector;
 mod service;
+mod session;
 mod split;
 mod stream_route;
 #[cfg(test)]

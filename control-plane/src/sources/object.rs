@@ -7,6 +7,7 @@ use model::filter::Filter;
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::RequestMatch;
 use model::service::{AppProtocol, Service};
+use model::session::SessionPersistence;
 use model::{Hostname, Label, ServiceName, ServicePort};
 
 use super::backend_tls::BackendTlsPolicy;
@@ -144,10 +145,20 @@ pub enum Parent {
 pub struct RouteRule {
     /// Never empty.
     pub matches: Vec<RequestMatch>,
+    /// Of which those that send somewhere themselves name what may not exist.
     pub filters: Vec<Filter>,
     pub backends: Vec<BackendRef>,
     pub timeouts: Timeouts,
     pub retry: Option<RetryPolicy>,
+    pub session: Option<SessionPersistence>,
+}
+
+impl RouteRule {
+    /// The Services that its filters, and those of its backends, name, whether or not they exist.
+    pub fn asides(&self) -> impl Iterator<Item = &ServicePort> {
+        let of_backends = self.backends.iter().flat_map(|backend| &backend.filters);
+        of_backends.chain(&self.filters).filter_map(Filter::target)
+    }
 }
 
 /// One `backendRefs` entry, not yet checked for existence.

@@ -96,7 +96,7 @@ fn read<P: Serialize, R: Serialize>(
             at.field("backendRefs").refuse("has at least one entry");
         }
         let given = same_shapes(&at.field("backendRefs"), Some(given));
-        backends(&at, &key.namespace, given)
+        backends(&at, &key.namespace, &[], given)
     });
     let rules = rules.collect();
     Some(StreamRoute {

@@ -3,6 +3,7 @@
 mod any_text;
 mod endpoint_slice;
 mod fault;
+mod filter;
 mod folder;
 mod gateway;
 mod read;

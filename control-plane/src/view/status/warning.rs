@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use decision::traffic::route::hidden;
 use model::field::Step;
+use model::filter::Filter;
 use model::gateway::Serves;
 use model::route::Rule;
 use model::{FieldPath, ServiceName};
@@ -34,7 +35,12 @@ impl<'s> Judge<'s> {
                             path: rule_at(index),
                             message: format!("is never followed: {by} takes every request that it matches"),
                         });
-                        let backends = of_backends(index, &rule.backends, "is answered with status 500");
+                        let is_redirect = |filter: &Filter| matches!(filter, Filter::Redirect(_));
+                        let backends = if rule.filters.iter().any(is_redirect) {
+                            Vec::new()
+                        } else {
+                            of_backends(index, &rule.backends, "is answered with status 500")
+                        };
                         hidden.into_iter().chain(backends)
                     })
                     .collect()

@@ -12,6 +12,7 @@ use crate::sources::parse_documents;
 mod attachments;
 mod backend_tls;
 mod consumers;
+mod filters;
 mod gateway;
 mod status;
 mod warnings;

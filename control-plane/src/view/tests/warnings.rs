@@ -68,6 +68,10 @@ fn requests_to_nowhere_are_told() {
             "spec.rules[0].backendRefs[1]: its filters are never used, because its weight is 0",
         ),
         ("{backendRefs: [{name: cart, port: 80}]}", ""),
+        (
+            "{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}",
+            "",
+        ),
     ];
     for (rule, expected) in table {
         let spec = format!("{{parentRefs: [{{group: '', kind: Service, name: cart}}], rules: [{rule}]}}");
