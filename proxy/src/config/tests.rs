@@ -73,6 +73,7 @@ fn destination(name: &str, rule: Option<v1::Rule>) -> v1::VersionedResource {
         protocol: v1::AppProtocol::Http as i32,
         rules: rule.into_iter().collect(),
         streams: Vec::new(),
+        shadow: None,
     };
     let content = v1::Destination {
         service: name.to_owned(),

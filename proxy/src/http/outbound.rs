@@ -88,7 +88,9 @@ async fn steps(
         query: parts.uri.query(),
         headers: &parts.headers,
     };
-    let rule = known.rule(written, &view)?;
+    let rule = known.rule(written, &view);
+    known.compare(worker, &rule, written, &view);
+    let rule = rule?;
     let timeouts = rule.map(|(_, rule)| rule.timeouts).unwrap_or_default();
     let above = worker.inherited(&parts.headers);
     let said = lineage::deadline(&parts.headers, record);
