@@ -29,6 +29,7 @@ use model::{Destination, EndpointSet, ServicePort, Snapshot, TrafficPolicy};
 
 use crate::config::Learned;
 use crate::gateway::plan::Plan;
+use crate::hedge::Hedges;
 use crate::http::gate::Gate;
 use crate::http::mirror::MirrorTo;
 use crate::shadow::{self, Watch};
@@ -101,6 +102,8 @@ pub(crate) struct Lane {
     pub(crate) retry: Option<RetryPolicy>,
     /// Of the service that was called; at a gateway, where nobody calls one, and where a policy says, the backend's own.
     pub(crate) budget: Budget,
+    /// `None` where nothing is sent beside another attempt.
+    pub(crate) hedges: Option<Hedges>,
     /// What governs the endpoints; `None` where no policy does.
     pub(crate) policy: Option<Arc<TrafficPolicy>>,
     /// What is done to requests on purpose; `None` where nothing is.
@@ -526,6 +529,7 @@ impl Known {
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&self.target), Some(&target), route),
+            hedges: policy.as_ref().and_then(|policy| policy.hedging.map(Hedges::new)),
             policy: policy.filter(|policy| policy.governs_endpoints()),
             endpoints,
             backend: target,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::resilience::{RetryPolicy, Timeouts};
-use model::traffic_policy::RetryConstraint;
+use model::traffic_policy::{AdaptiveConcurrency, ConcurrencyKind, HedgeDelay, Hedging, RetryConstraint};
 
 use super::percentage;
 use super::spec::{self, Trigger};
@@ -52,7 +52,12 @@ pub(super) fn retry(at: &At<'_>, retry: spec::Retry) -> Option<RetryPolicy> {
     let backoff = base.map_or(Some(RetryPolicy::DEFAULT_BACKOFF), |text| {
         duration(&at_base, &text)
     });
-    match RetryPolicy::new(on, attempts, backoff?) {
+    let grpc_codes: BTreeSet<u8> = triggers
+        .iter()
+        .filter_map(|trigger| grpc_code_of(*trigger))
+        .collect();
+    let read = RetryPolicy::new(on, attempts, backoff?);
+    match read.and_then(|policy| policy.with_grpc_codes(grpc_codes)) {
         Ok(policy) => Some(policy),
         Err(error) => {
             // Its fields have other names here.
@@ -83,6 +88,18 @@ fn codes_of(trigger: Trigger) -> Vec<u16> {
         | Trigger::Internal
         | Trigger::ResourceExhausted
         | Trigger::Unavailable => Vec::new(),
+    }
+}
+
+/// The gRPC status that a trigger names.
+fn grpc_code_of(trigger: Trigger) -> Option<u8> {
+    match trigger {
+        Trigger::Cancelled => Some(1),
+        Trigger::DeadlineExceeded => Some(4),
+        Trigger::ResourceExhausted => Some(8),
+        Trigger::Internal => Some(13),
+        Trigger::Unavailable => Some(14),
+        _ => None,
     }
 }
 
@@ -124,5 +141,36 @@ pub(super) fn retry_constraint(at: &At<'_>, constraint: spec::RetryConstraint) -
         interval: time(&at_budget, budget.interval, default.interval),
         min_count: rate.count.unwrap_or(default.min_count),
         min_interval: time(&at.field("minRetryRate"), rate.interval, default.min_interval),
+    }
+}
+
+pub(super) fn hedging(at: &At<'_>, hedging: &spec::Hedging) -> Option<Hedging> {
+    let delay = match (&hedging.delay, hedging.percentile) {
+        (Some(_), Some(_)) => {
+            at.refuse("delay and percentile are both given");
+            return None;
+        }
+        (Some(delay), None) => HedgeDelay::After(duration(&at.field("delay"), delay)?),
+        (None, percentile) => HedgeDelay::Percentile(percentile.unwrap_or(95)),
+    };
+    Some(Hedging {
+        delay,
+        max_attempts: hedging.max_attempts.unwrap_or(2),
+        grpc: hedging.grpc.unwrap_or_default(),
+    })
+}
+
+pub(super) fn concurrency(at: &At<'_>, adaptive: &spec::AdaptiveConcurrency) -> AdaptiveConcurrency {
+    let default = AdaptiveConcurrency::default();
+    let interval = adaptive.interval.as_ref();
+    let interval = interval.and_then(|text| duration(&at.field("interval"), text));
+    AdaptiveConcurrency {
+        kind: match adaptive.r#type {
+            None | Some(spec::ConcurrencyType::Gradient) => ConcurrencyKind::Gradient,
+            Some(spec::ConcurrencyType::Aimd) => ConcurrencyKind::Aimd,
+        },
+        min: adaptive.min_concurrency.unwrap_or(default.min),
+        max: adaptive.max_concurrency.unwrap_or(default.max),
+        interval: interval.unwrap_or(default.interval),
     }
 }
