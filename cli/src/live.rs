@@ -219,3 +219,74 @@ fn name(governor: Option<Governor>) -> String {
         None => unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::{ShadowCaller, ShadowReport, ShadowedDestination};
+
+    use super::*;
+
+    fn caller(workload: &str, destinations: Vec<ShadowedDestination>) -> ShadowCaller {
+        ShadowCaller {
+            workload_id: workload.to_owned(),
+            spiffe_id: "spiffe://m/ns/n/sa/web".to_owned(),
+            is_gateway: false,
+            report: Some(ShadowReport { destinations }),
+        }
+    }
+
+    fn counted(requests: u64, others: u64, moved: &[(&str, u64)]) -> ShadowedDestination {
+        let rule = |name: &str| {
+            Some(Governor {
+                governor: Some(Wire::Rule(name.to_owned())),
+            })
+        };
+        let difference = |(to, requests): &(&str, u64)| ShadowDifference {
+            now: rule("old"),
+            then: rule(to),
+            requests: *requests,
+            method: "GET".to_owned(),
+            authority: "a".to_owned(),
+            path: format!("/{requests}"),
+        };
+        ShadowedDestination {
+            destination: "n/a:80".to_owned(),
+            listener: String::new(),
+            requests,
+            differences: moved.iter().map(difference).collect(),
+            others,
+        }
+    }
+
+    #[test]
+    fn replicas_are_one_caller() {
+        let live = Live::read(ShadowResponse {
+            callers: vec![
+                caller("web-1", vec![counted(10, 0, &[("x", 2), ("y", 1)])]),
+                caller("web-2", vec![counted(20, 4, &[("x", 5)])]),
+            ],
+            routes: vec!["HTTPRoute/n/next".to_owned()],
+        });
+        let page = "\
+CALLER                  DESTINATION  NOW     IN SHADOW  REQUESTS  EXAMPLE
+spiffe://m/ns/n/sa/web  n/a:80       old     x          7 of 30   GET a/2
+spiffe://m/ns/n/sa/web  n/a:80       old     y          1 of 30   GET a/1
+spiffe://m/ns/n/sa/web  n/a:80       others             4 of 30
+
+12 of 30 requests would go elsewhere or be refused
+";
+        assert_eq!(live.page(), page);
+        assert_eq!(live.callers[0].workloads, ["web-1", "web-2"]);
+    }
+
+    #[test]
+    fn nothing_in_shadow_and_nothing_compared_are_told_apart() {
+        let mut answer = ShadowResponse::default();
+        assert_eq!(Live::read(answer.clone()).page(), "no route is in shadow\n");
+        answer.routes.push("HTTPRoute/n/next".to_owned());
+        assert_eq!(Live::read(answer.clone()).page(), "no request was compared yet\n");
+        answer.callers.push(caller("web-1", vec![counted(3, 0, &[])]));
+        let page = Live::read(answer).page();
+        assert_eq!(page, "0 of 3 requests would go elsewhere or be refused\n");
+    }
+}

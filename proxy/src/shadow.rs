@@ -234,3 +234,6 @@ fn version(snapshot: &Snapshot, place: &Place) -> Option<Version> {
     let at = listeners.position(|listener| listener.name == *name && listener.shadow.is_some())?;
     Some(Version::Listener(gateway.clone(), at))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! The config room, judged against a control plane that does what the test says.
 
+mod shadow;
+
 use std::sync::Arc;
 use std::time::Duration;
 
