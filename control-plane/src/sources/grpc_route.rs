@@ -20,9 +20,11 @@ use super::route::{
     parents, same_shape, same_shapes,
 };
 use super::session::session;
+use super::shadow;
 
 pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
     let key = key(at, Kind::GrpcRoute, &route.metadata)?;
+    let shadow = shadow::marker(at, &route.metadata);
     let (at, spec) = (at.field("spec"), route.spec);
     let uses_default_gateways = matches!(spec.use_default_gateways, Some(GrpcRouteUseDefaultGateways::All));
     let parents = parents(
@@ -46,6 +48,7 @@ pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
         uses_default_gateways,
         hostnames,
         rules,
+        shadow,
     })
 }
 

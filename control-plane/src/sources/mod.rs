@@ -26,6 +26,7 @@ mod scalar;
 mod selector;
 mod service;
 mod session;
+mod shadow;
 mod split;
 mod stream_route;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub use object::{
 };
 pub use reference::{GATEWAY_GROUP, ObjectRef};
 pub use selector::{From as NamespacesFrom, LabelSelector};
+pub use shadow::Shadow;
 pub use traffic_policy::{TrafficPolicyObject, TrafficTarget};
 pub use written::{value_of, yaml_of};
 
@@ -163,6 +165,7 @@ fn read(part: &split::Part<'_>, faults: &mut Vec<Fault>) -> Option<Document> {
 /// Reads the object by its kind.
 fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
     let kind = typed::kind(root, faults)?;
+    shadow::refuse(root, kind, faults);
     match kind {
         Kind::GatewayClass => parsed(root, faults, gateway::class).map(Object::GatewayClass),
         Kind::Gateway => parsed(root, faults, gateway::gateway).map(|read| Object::Gateway(Box::new(read))),

@@ -17,6 +17,7 @@ use super::gateway::{GatewayClass, GatewayObject};
 use super::grant::ReferenceGrant;
 use super::kind::{Kind, ObjectKey, ObjectName};
 use super::listener::ListenerSet;
+use super::shadow::Shadow;
 use super::traffic_policy::TrafficPolicyObject;
 
 /// One object of configuration.
@@ -101,6 +102,8 @@ pub struct RouteObject {
     /// Empty is every host. Gateway API says that they are ignored where the parent is a Service.
     pub hostnames: Vec<Hostname>,
     pub rules: Vec<RouteRule>,
+    /// `None` for a route that is in force.
+    pub shadow: Option<Shadow>,
 }
 
 /// A TLSRoute, TCPRoute or UDPRoute: where connections, or datagrams, go.

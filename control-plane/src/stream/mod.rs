@@ -4,6 +4,7 @@ mod fleet;
 mod gateway;
 mod held;
 mod session;
+mod shadow;
 
 use std::sync::Arc;
 use std::time::Duration;

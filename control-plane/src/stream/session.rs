@@ -16,7 +16,7 @@ use tonic::{Status, Streaming};
 
 use super::gateway::{listener_report, may_serve_gateway};
 use super::held::{Held, Next, Standing};
-use super::{ProxyRecord, Shared};
+use super::{ProxyRecord, Shared, shadow};
 use crate::mesh::SessionNumber;
 
 /// Longest text that is taken over from a proxy, in characters.
@@ -159,6 +159,10 @@ impl<'s> Session<'s> {
             }
             Message::Leaving(_) => return Ok(Some(End::Gone)),
             Message::Listeners(report) => self.reported(&report)?,
+            Message::Shadow(report) => {
+                let report = Arc::new(shadow::kept(report));
+                self.shared.fleet.compared(&self.id, self.number, report);
+            }
         }
         Ok(None)
     }
@@ -360,6 +364,7 @@ async fn enter(
         certificate: (peer.not_before(), peer.not_after()),
         proxy_version: shortened(&hello.proxy_version),
         ports: BTreeMap::new(),
+        shadow: Arc::default(),
     };
     let replaced = shared.fleet.enter(&id, number, record);
     let replaced = replaced.ok_or_else(|| Status::from(crate::mesh::ChangeError::Superseded))?;

@@ -11,6 +11,7 @@ mod grant;
 mod listeners;
 mod lookup;
 mod outside;
+mod shadow;
 mod status;
 mod traffic_policy;
 mod workload;

@@ -88,7 +88,9 @@ async fn steps(
         query: parts.uri.query(),
         headers: &parts.headers,
     };
-    let rule = known.rule(written, &view)?;
+    let rule = known.rule(written, &view);
+    known.compare(worker, &rule, written, &view);
+    let rule = rule?;
     let above = worker.inherited(&parts.headers);
     let said = lineage::deadline(&parts.headers, record);
     let inherited = above.and_then(|(_, inherited)| inherited.deadline);
@@ -111,19 +113,19 @@ async fn steps(
     let backend = choose_backend(worker, &known, rule, sticky.as_deref())?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
+    let deadline = Deadline::new(record.started(), &lane.timeouts, until);
     if let Some(gate) = &lane.gate {
         let arriving = Arriving {
             downstream,
             parts: &parts,
             authority: written,
             body,
-            until: Deadline::new(record.started(), &lane.timeouts, until).at(),
+            until: deadline.at(),
             record,
             marks,
         };
         Box::pin(gate.pass(arriving)).await?;
     }
-    let deadline = Deadline::new(record.started(), &lane.timeouts, until);
     if let Some(faults) = &lane.faults {
         Box::pin(fault::inject(worker, faults, &view, &deadline)).await?;
     }

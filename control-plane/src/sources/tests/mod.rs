@@ -8,6 +8,7 @@ mod folder;
 mod gateway;
 mod read;
 mod refused;
+mod shadow;
 mod traffic_policy;
 
 use super::*;

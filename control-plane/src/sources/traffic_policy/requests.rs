@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::resilience::{RetryPolicy, Timeouts, grpc_status_by_name};
-use model::traffic_policy::RetryConstraint;
+use model::traffic_policy::{AdaptiveConcurrency, ConcurrencyKind, HedgeDelay, Hedging, RetryConstraint};
 
 use super::percentage;
 use super::spec::{self, Trigger};
@@ -139,5 +139,36 @@ pub(super) fn retry_constraint(at: &At<'_>, constraint: spec::RetryConstraint) -
         interval: time(&at_budget, budget.interval, default.interval),
         min_count: rate.count.unwrap_or(default.min_count),
         min_interval: time(&at.field("minRetryRate"), rate.interval, default.min_interval),
+    }
+}
+
+pub(super) fn hedging(at: &At<'_>, hedging: &spec::Hedging) -> Option<Hedging> {
+    let delay = match (&hedging.delay, hedging.percentile) {
+        (Some(_), Some(_)) => {
+            at.refuse("delay and percentile are both given");
+            return None;
+        }
+        (Some(delay), None) => HedgeDelay::After(duration(&at.field("delay"), delay)?),
+        (None, percentile) => HedgeDelay::Percentile(percentile.unwrap_or(95)),
+    };
+    Some(Hedging {
+        delay,
+        max_attempts: hedging.max_attempts.unwrap_or(2),
+        grpc: hedging.grpc.unwrap_or_default(),
+    })
+}
+
+pub(super) fn concurrency(at: &At<'_>, adaptive: &spec::AdaptiveConcurrency) -> AdaptiveConcurrency {
+    let default = AdaptiveConcurrency::default();
+    let interval = adaptive.interval.as_ref();
+    let interval = interval.and_then(|text| duration(&at.field("interval"), text));
+    AdaptiveConcurrency {
+        kind: match adaptive.r#type {
+            None | Some(spec::ConcurrencyType::Gradient) => ConcurrencyKind::Gradient,
+            Some(spec::ConcurrencyType::Aimd) => ConcurrencyKind::Aimd,
+        },
+        min: adaptive.min_concurrency.unwrap_or(default.min),
+        max: adaptive.max_concurrency.unwrap_or(default.max),
+        interval: interval.unwrap_or(default.interval),
     }
 }

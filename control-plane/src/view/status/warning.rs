@@ -105,7 +105,13 @@ impl<'s> Judge<'s> {
                     let destination = self.destination(service, &route.key.namespace);
                     let ports = destination.as_ref().iter();
                     let ports = ports.flat_map(|destination| destination.ports.values());
-                    ports.for_each(|port| look(&port.rules.iter().collect::<Vec<_>>()));
+                    for port in ports {
+                        let rules = match (&route.shadow, &port.shadow) {
+                            (None, _) => &port.rules[..],
+                            (Some(_), would_be) => would_be.as_deref().unwrap_or_default(),
+                        };
+                        look(&rules.iter().collect::<Vec<_>>());
+                    }
                 }
                 Parent::Gateway(name) => gateways.push(name.clone()),
                 Parent::ListenerSet(namespace, name) => {
@@ -118,7 +124,12 @@ impl<'s> Judge<'s> {
         gateways.dedup();
         for gateway in gateways.iter().map(|name| self.gateway(name)) {
             for listener in gateway.as_ref().iter().flat_map(|gateway| &gateway.listeners) {
-                if let Serves::Http(routes) | Serves::Https(_, routes) = &listener.serves {
+                let routes = match (&listener.serves, &route.shadow) {
+                    (Serves::Http(routes) | Serves::Https(_, routes), None) => Some(routes),
+                    (_, None) => None,
+                    (_, Some(_)) => listener.shadow.as_ref(),
+                };
+                if let Some(routes) = routes {
                     for places in routes.hosts.values() {
                         let rules = places.iter().filter_map(|place| routes.rules.get(*place));
                         look(&rules.collect::<Vec<_>>());

@@ -14,6 +14,7 @@ mod backend_tls;
 mod consumers;
 mod filters;
 mod gateway;
+mod shadow;
 mod status;
 mod warnings;
 
