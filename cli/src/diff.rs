@@ -1,4 +1,5 @@
-//! `weft diff`: what applying files would change in the mesh that runs, and which requests it would move.
+//! `weft diff`: what applying files would change in the mesh that runs, and which requests it would move; or which live
+//! requests routes in shadow would move.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -10,15 +11,19 @@ use model::MeshDomain;
 
 use crate::connection::ConnectionArgs;
 use crate::paint::Paint;
-use crate::{Outcome, explain, files, rehearse, trouble};
+use crate::{Outcome, explain, files, live, rehearse, trouble};
 
 /// Exits with 0 where nothing is different, with 1 where something is, and with 2 on trouble, as diff(1) does.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Diff {
     /// A YAML file, a folder of them (not its subfolders), or - for standard input. May be repeated. What once came
     /// from a file of the same name and is no longer in it counts as removed.
-    #[arg(short, long = "filename", value_name = "FILE|DIR|-", required = true, num_args = 1..)]
+    #[arg(short, long = "filename", value_name = "FILE|DIR|-", required_unless_present = "live", num_args = 1..)]
     files: Vec<PathBuf>,
+    /// Instead of files: what routes with the annotation weft.dev/shadow: "true" would have done with the requests that
+    /// sidecars and gateways have had since these routes are as they are, by caller.
+    #[arg(long, conflicts_with_all = ["files", "whole"])]
+    live: bool,
     /// The files are the whole mesh: everything that is in none of them counts as removed.
     #[arg(long)]
     whole: bool,
@@ -46,6 +51,14 @@ impl Diff {
     }
 
     async fn compare(self) -> Outcome {
+        if self.live {
+            let live = live::ask(&self.connection).await?;
+            match self.output {
+                Format::Json => println!("{}", serde_json::to_string_pretty(&live)?),
+                Format::Text => print!("{}", live.page()),
+            }
+            return Ok(live.outcome(self.exit_zero));
+        }
         let configuration = files::configuration(&self.files, "the configuration is not valid")?;
         let live = rehearse::live(&self.connection).await?;
         let next = live.with(&configuration, self.whole);

@@ -8,6 +8,7 @@ mod diff;
 mod explain;
 mod files;
 mod get;
+mod live;
 mod paint;
 mod pointer;
 mod process;
@@ -53,7 +54,8 @@ enum Command {
     Explain(explain::Explain),
     /// Tests of routes, without a mesh.
     Route(route::Route),
-    /// Shows what applying files would change in the mesh, and which requests it would move.
+    /// Shows what applying files would change in the mesh, and which requests it would move; with --live, what routes in
+    /// shadow would.
     Diff(diff::Diff),
     /// Shows configuration and what became of it.
     Get(get::Get),

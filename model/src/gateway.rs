@@ -29,6 +29,9 @@ pub struct Listener {
     pub port: u16,
     pub hostname: Hostname,
     pub serves: Serves,
+    /// What HTTP would be served by if routes in shadow were in force, to be compared with; only beside
+    /// [`Serves::Http`] and [`Serves::Https`]. `None` where no route in shadow is for this listener.
+    pub shadow: Option<HttpRoutes>,
 }
 
 /// What a listener does with what arrives.

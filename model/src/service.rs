@@ -74,6 +74,9 @@ pub struct DestinationPort {
     /// Route rules, oldest route first, which decides between equally specific matches. Empty where no route is
     /// attached: calls then go to the service's own endpoints. Where rules exist and none matches: 404.
     pub rules: Vec<Rule>,
+    /// The rules as they would be if routes in shadow were in force, to be compared with; as for `rules`, empty is none
+    /// attached. `None` where no route in shadow is for this port.
+    pub shadow: Option<Vec<Rule>>,
     /// Rules of TCPRoutes and TLSRoutes for what is opaque, oldest route first. Empty where none is attached:
     /// connections then go to the service's own endpoints. Where rules exist and none fits: closed.
     pub streams: Vec<StreamRule>,

@@ -269,6 +269,7 @@ fn destination() -> v1::Destination {
             port: 80,
             protocol: v1::AppProtocol::Http.into(),
             streams: Vec::new(),
+            shadow: None,
             rules: vec![v1::Rule {
                 name: "HTTPRoute/shop/checkout#0".to_owned(),
                 matches: vec![wanted.clone(), wanted],
@@ -330,13 +331,17 @@ fn resource() -> impl Strategy<Value = Resource> {
         0..5,
     )
     .prop_map(|served| Resource::Inbound(Inbound { served }));
-    let port = (protocol(), vec(rule(), 0..3), vec(gateway::stream_rule(), 0..3)).prop_map(
-        |(protocol, rules, streams)| DestinationPort {
-            protocol,
-            rules,
-            streams,
-        },
-    );
+    let shadow = proptest::option::of(vec(rule(), 0..3));
+    let streams = vec(gateway::stream_rule(), 0..3);
+    let port =
+        (protocol(), vec(rule(), 0..3), shadow, streams).prop_map(|(protocol, rules, shadow, streams)| {
+            DestinationPort {
+                protocol,
+                rules,
+                shadow,
+                streams,
+            }
+        });
     let destination = (service(), btree_map(1u16.., port, 0..3))
         .prop_map(|(service, ports)| Resource::Destination(Destination { service, ports }));
     let endpoint = ("[a-z0-9._-]{1,12}", address(), labels()).prop_map(|(id, address, labels)| {

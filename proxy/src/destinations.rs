@@ -16,6 +16,7 @@ use decision::traffic::balance::key;
 use decision::traffic::quickest::Quickest;
 use decision::traffic::route::{RequestView, RouteTable};
 use decision::traffic::session::EndpointKey;
+use decision::traffic::shadow::{Example, Governed as Verdict};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
 use model::endpoint::OutsidePort;
@@ -31,6 +32,7 @@ use crate::gateway::plan::Plan;
 use crate::hedge::Hedges;
 use crate::http::gate::Gate;
 use crate::http::mirror::MirrorTo;
+use crate::shadow::{self, Watch};
 use crate::stats::Direction;
 use crate::telemetry::Labels;
 use crate::upstream::{Cluster, Wanted};
@@ -60,6 +62,8 @@ pub(crate) struct Known {
     pub(crate) target: ServicePort,
     /// Of a request that no rule fits.
     pub(crate) labels: Rc<Labels>,
+    /// Where its requests are compared with routes in shadow; `None` where there are none.
+    watch: Option<Arc<Watch>>,
     governed: Governed,
     /// By rule and backend, as they are used.
     lanes: RefCell<HashMap<(usize, usize), Rc<Lane>>>,
@@ -71,7 +75,7 @@ pub(crate) struct Known {
 enum Governed {
     Service {
         destination: Arc<Destination>,
-        table: Rc<RouteTable>,
+        tables: Tables,
     },
     /// By host name first; at this place in the Gateway.
     Listener(Arc<Plan>, usize),
@@ -79,6 +83,14 @@ enum Governed {
 
 /// What there may be, with the labels of the requests that it answers.
 type Labelled<T> = Option<(Rc<T>, Rc<Labels>)>;
+
+/// The rules of one port, made ready.
+#[derive(Clone)]
+struct Tables {
+    table: Rc<RouteTable>,
+    /// Of the rules as they would be.
+    shadow: Option<Rc<RouteTable>>,
+}
 
 /// One backend of one rule: everything that is the same for all requests that go there.
 pub(crate) struct Lane {
@@ -271,8 +283,8 @@ impl Destinations {
         {
             return Ok(before.clone());
         }
-        let table = before.and_then(|before| before.table_of(&destination));
-        let known = Rc::new(Known::new(worker, snapshot, destination, target.clone(), table));
+        let tables = before.and_then(|before| before.tables_of(&destination));
+        let known = Rc::new(Known::new(worker, snapshot, destination, target.clone(), tables));
         self.known.borrow_mut().insert(target, known.clone());
         Ok(known)
     }
@@ -284,28 +296,48 @@ impl Known {
         snapshot: Arc<Snapshot>,
         destination: Arc<Destination>,
         target: ServicePort,
-        table: Option<Rc<RouteTable>>,
+        tables: Option<Tables>,
     ) -> Self {
         let compile = || {
             let port = destination.ports.get(&target.port);
-            Rc::new(RouteTable::compile(port.map_or(&[], |port| &port.rules)))
+            let shadow = port.and_then(|port| port.shadow.as_ref());
+            Tables {
+                table: Rc::new(RouteTable::compile(port.map_or(&[], |port| &port.rules))),
+                shadow: shadow.map(|rules| Rc::new(RouteTable::compile(rules))),
+            }
         };
         let governed = Governed::Service {
-            table: table.unwrap_or_else(compile),
+            tables: tables.unwrap_or_else(compile),
             destination,
         };
-        Self::governed(worker, snapshot, target, governed)
+        let watch = worker
+            .shared
+            .config
+            .ledger()
+            .watch(&shadow::service(&target), &snapshot);
+        Self::governed(worker, snapshot, target, governed, watch)
     }
 
     /// `None` where the Gateway has no such listener.
     fn listener(worker: &Worker, plan: Arc<Plan>, place: usize) -> Option<Self> {
-        let target = plan.target(plan.listener(place)?)?;
-        let (snapshot, governed) = (plan.snapshot.clone(), Governed::Listener(plan, place));
-        Some(Self::governed(worker, snapshot, target, governed))
+        let listener = plan.listener(place)?;
+        let target = plan.target(listener)?;
+        let snapshot = plan.snapshot.clone();
+        let at = shadow::listener(snapshot.gateway.as_ref()?, listener);
+        let watch = worker.shared.config.ledger().watch(&at, &snapshot);
+        let governed = Governed::Listener(plan, place);
+        Some(Self::governed(worker, snapshot, target, governed, watch))
     }
 
-    fn governed(worker: &Worker, snapshot: Arc<Snapshot>, target: ServicePort, governed: Governed) -> Self {
+    fn governed(
+        worker: &Worker,
+        snapshot: Arc<Snapshot>,
+        target: ServicePort,
+        governed: Governed,
+        watch: Option<Arc<Watch>>,
+    ) -> Self {
         Self {
+            watch,
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&target), None, None),
@@ -317,10 +349,10 @@ impl Known {
         }
     }
 
-    /// The route table, if it is that of this destination.
-    fn table_of(&self, of: &Arc<Destination>) -> Option<Rc<RouteTable>> {
+    /// The route tables, if they are those of this destination.
+    fn tables_of(&self, of: &Arc<Destination>) -> Option<Tables> {
         match &self.governed {
-            Governed::Service { destination, table } => Arc::ptr_eq(destination, of).then(|| table.clone()),
+            Governed::Service { destination, tables } => Arc::ptr_eq(destination, of).then(|| tables.clone()),
             Governed::Listener(..) => None,
         }
     }
@@ -333,7 +365,7 @@ impl Known {
         request: &RequestView<'_>,
     ) -> Result<Option<(usize, &Rule)>, Reason> {
         let (destination, table) = match &self.governed {
-            Governed::Service { destination, table } => (destination, table),
+            Governed::Service { destination, tables } => (destination, &tables.table),
             Governed::Listener(plan, place) => {
                 return plan.rule(*place, &host::normal(authority), request).map(Some);
             }
@@ -377,6 +409,57 @@ impl Known {
                 set.is_some_and(|set| lane.cluster.has(&any(set), endpoint))
             })
         })
+    }
+
+    /// Compares what governs a request with what would if routes in shadow were in force, where there are some.
+    #[inline]
+    pub(crate) fn compare(
+        &self,
+        worker: &Worker,
+        now: &Result<Option<(usize, &Rule)>, Reason>,
+        authority: &str,
+        request: &RequestView<'_>,
+    ) {
+        if let Some(watch) = &self.watch {
+            self.compare_with_shadow(worker, watch, now, (authority, request));
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn compare_with_shadow(
+        &self,
+        worker: &Worker,
+        watch: &Arc<Watch>,
+        now: &Result<Option<(usize, &Rule)>, Reason>,
+        (authority, request): (&str, &RequestView<'_>),
+    ) {
+        let now = match now {
+            Ok(Some((_, rule))) => Verdict::Rule(rule),
+            Ok(None) => Verdict::Service,
+            Err(Reason::NoRoute) => Verdict::NoRoute,
+            // It is for nothing that routes could govern.
+            Err(_) => return,
+        };
+        let then = match &self.governed {
+            Governed::Service { destination, tables } => {
+                let port = destination.ports.get(&self.target.port);
+                let rules = port.and_then(|port| port.shadow.as_ref());
+                let Some((table, rules)) = tables.shadow.as_ref().zip(rules) else {
+                    return;
+                };
+                match table.choose(rules, request).and_then(|index| rules.get(index)) {
+                    _ if rules.is_empty() => Verdict::Service,
+                    Some(rule) => Verdict::Rule(rule),
+                    None => Verdict::NoRoute,
+                }
+            }
+            Governed::Listener(plan, place) => plan
+                .shadow_rule(*place, &host::normal(authority), request)
+                .map_or(Verdict::NoRoute, Verdict::Rule),
+        };
+        let example = || Example::new(request.method.as_str(), authority, request.path);
+        worker.shared.config.ledger().compare(watch, &now, &then, example);
     }
 
     /// Where a rule's requests go for the backend at this place; to the service itself where no rule governs them.

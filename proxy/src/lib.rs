@@ -24,6 +24,7 @@ mod lineage;
 mod listener;
 mod presence;
 pub mod settings;
+mod shadow;
 mod socket;
 pub mod standalone;
 mod start;

@@ -110,6 +110,7 @@ fn callers_snapshot(protocol: AppProtocol, endpoints: Endpoints) -> Result<Snaps
         protocol,
         rules: vec![rule],
         streams: Vec::new(),
+        shadow: None,
     };
     let destination = Destination {
         service: service.clone(),

@@ -8,7 +8,7 @@ use proto::v1::applied_object::Change as WireChange;
 use tonic::Status;
 
 use crate::mesh::Change;
-use crate::sources::{DEFAULT_NAMESPACE, Diagnostic, FileDocument, Kind, MAX_DIAGNOSTICS, ObjectKey};
+use crate::sources::{DEFAULT_NAMESPACE, Diagnostic, FileDocument, Kind, MAX_DIAGNOSTICS, Object, ObjectKey};
 use crate::stream::ProxyRecord;
 use crate::tokens::unix_wire;
 use crate::view::{self, Judge, MeshState, ProxyReport, Reports, StoredObject};
@@ -136,6 +136,30 @@ pub(super) fn proxies(
         }
     };
     state.workloads.iter().map(status).collect()
+}
+
+/// What routes in shadow would have done, and the routes.
+pub(super) fn shadow(state: &MeshState, records: &BTreeMap<WorkloadId, ProxyRecord>) -> v1::ShadowResponse {
+    let compared = records
+        .iter()
+        .filter(|(_, record)| !record.shadow.destinations.is_empty());
+    let callers = compared.filter_map(|(id, record)| {
+        let workload = state.workloads.get(id)?;
+        Some(v1::ShadowCaller {
+            workload_id: id.to_string(),
+            spiffe_id: workload.identity.to_string(),
+            is_gateway: workload.gateway.is_some(),
+            report: Some(v1::ShadowReport::clone(&record.shadow)),
+        })
+    });
+    let routes = state.objects.values().filter_map(|stored| match &stored.object {
+        Object::Route(route) if route.shadow.is_some() => Some(route.key.to_string()),
+        _ => None,
+    });
+    v1::ShadowResponse {
+        callers: callers.collect(),
+        routes: routes.collect(),
+    }
 }
 
 pub(super) fn conditions_to_wire(conditions: Vec<view::Condition>) -> Vec<v1::Condition> {

@@ -8,7 +8,9 @@ use proto::v1;
 use proto::v1::operator_server::Operator;
 use tonic::{Request, Response, Status};
 
-use super::answers::{applied, conditions_to_wire, foreseen, name_from_wire, name_to_wire, proxies, reports};
+use super::answers::{
+    applied, conditions_to_wire, foreseen, name_from_wire, name_to_wire, proxies, reports, shadow,
+};
 use super::shown::{observed, shown};
 use crate::authority::Issuer;
 use crate::callers::Caller;
@@ -183,6 +185,15 @@ impl Operator for OperatorService {
             behind,
             proxies: count,
         }))
+    }
+
+    async fn shadow(
+        &self,
+        _request: Request<v1::ShadowRequest>,
+    ) -> Result<Response<v1::ShadowResponse>, Status> {
+        let records = self.fleet.records();
+        let answer = self.mesh.read(|state| shadow(state, &records));
+        Ok(Response::new(answer))
     }
 
     async fn create_token(

@@ -98,6 +98,12 @@ pub struct Chosen {
     pub timeouts: Option<Timeouts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// How requests of one client are kept together, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The policies whose faults may be done to its requests, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
 }
 
 /// As written in YAML: `2s`, `500ms`.
@@ -115,6 +121,9 @@ pub struct Timeouts {
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
     pub codes: Vec<u16>,
+    /// Numbers of gRPC statuses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grpc_codes: Vec<u8>,
     pub attempts: u8,
     pub backoff: String,
 }
@@ -155,6 +164,9 @@ pub struct Share {
     /// Who serves it now; `None` where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Vec<String>>,
+    /// The BackendTrafficPolicies that govern these requests, that of the route first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Governing>,
     /// The backend's own, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<String>,
@@ -164,6 +176,15 @@ pub struct Share {
     /// What all filters come to for any response.
     #[serde(skip_serializing_if = "HeaderChange::is_nothing")]
     pub response_headers: HeaderChange,
+}
+
+/// A policy, and what of it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Governing {
+    /// `Kind/namespace/name`.
+    pub policy: String,
+    pub sections: Vec<&'static str>,
 }
 
 /// What is different in header fields after the filters.

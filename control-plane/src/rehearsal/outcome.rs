@@ -9,7 +9,7 @@ use model::ServicePort;
 use model::filter::{Filter, Scheme};
 use model::route::{Backend, Rule};
 
-use super::explanation::{HeaderChange, Outcome, Share};
+use super::explanation::{Governing, HeaderChange, Outcome, Share};
 use super::{Call, Rehearsed, words};
 use crate::view::{self, MeshState, Traffic};
 
@@ -91,6 +91,7 @@ pub(super) fn of_service(mesh: &Rehearsed<'_>, target: &ServicePort) -> Outcome 
         percent: 100.0,
         unresolved: None,
         endpoints: endpoints(mesh, target),
+        policies: policies(mesh.state, None, target),
         filters: Vec::new(),
         request_headers: HeaderChange::default(),
         response_headers: HeaderChange::default(),
@@ -110,6 +111,10 @@ pub(super) fn shares(mesh: &Rehearsed<'_>, traffic: Traffic, rule: &str, backend
             .is_none()
             .then(|| unresolved(mesh.state, traffic, rule, at)),
         endpoints: backend.target.as_ref().and_then(|target| endpoints(mesh, target)),
+        policies: backend
+            .target
+            .as_ref()
+            .map_or_else(Vec::new, |target| policies(mesh.state, Some(rule), target)),
         filters: backend.filters.iter().map(words::of_filter).collect(),
         request_headers: HeaderChange::default(),
         response_headers: HeaderChange::default(),
@@ -125,6 +130,18 @@ pub(super) fn refused(reason: Reason, why: String) -> Outcome {
         why,
         location: None,
     }
+}
+
+/// What governs requests to a backend beside the rule, which is known by its name.
+fn policies(state: &MeshState, rule: Option<&str>, target: &ServicePort) -> Vec<Governing> {
+    let route = rule.and_then(|rule| rule.rsplit_once('#')?.0.parse().ok());
+    let governing = view::governing(state, route.as_ref(), target).into_iter();
+    governing
+        .map(|(policy, sections)| Governing {
+            policy: policy.to_string(),
+            sections,
+        })
+        .collect()
 }
 
 /// Who serves a backend now: workloads where they are known, and addresses outside the mesh.

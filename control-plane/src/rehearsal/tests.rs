@@ -460,3 +460,42 @@ fn what_a_rule_answers_itself_is_told_with_its_location() {
         ["default/v2:8080 100"]
     );
 }
+
+#[test]
+fn policies_are_named_with_what_of_them_counts() {
+    let policy = |name: &str, target: &str, spec: &str| {
+        format!(
+            "{{apiVersion: weft.dev/v1alpha1, kind: BackendTrafficPolicy, metadata: {{name: {name}}}, \
+             spec: {{targetRefs: [{target}], {spec}}}}}\n---\n"
+        )
+    };
+    let of_route = "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: cart}";
+    let mesh = SERVICES.to_owned()
+        + &route("cart", "[{backendRefs: [{name: v2, port: 8080}]}]")
+        + &policy("ours", of_route, "loadBalancer: {type: Random}")
+        + &policy(
+            "theirs",
+            "{kind: Service, name: v2}",
+            "loadBalancer: {type: RoundRobin}, circuitBreaker: {maxParallelRetries: 3}",
+        );
+    let governing = |url: &str| {
+        let told = explained(&mesh, "GET", url, &[]);
+        let Outcome::Backends(shares) = told.outcome else {
+            panic!("backends");
+        };
+        let policies = shares[0].policies.iter();
+        policies
+            .map(|governing| format!("{} {}", governing.policy, governing.sections.join(" ")))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        governing("http://cart/"),
+        [
+            "BackendTrafficPolicy/default/ours loadBalancer",
+            "BackendTrafficPolicy/default/theirs circuitBreaker",
+        ]
+    );
+    let own = "BackendTrafficPolicy/default/theirs loadBalancer circuitBreaker";
+    assert_eq!(governing("http://v2/"), [own]);
+    assert_eq!(governing("http://cart:9000/"), [] as [&str; 0]);
+}

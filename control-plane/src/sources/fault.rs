@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::check::{At, key};
 use super::http_route::request_match;
-use super::object::{Kind, ObjectKey};
+use super::kind::{Kind, ObjectKey};
 use super::route::{MAX_MATCHES, duration};
 use super::traffic_policy::{TargetRef, TrafficTarget, targets};
 

@@ -13,15 +13,18 @@ use model::route::{PathMatch, RequestMatch};
 
 use super::check::{At, key};
 use super::filter::filters;
-use super::object::{Kind, ObjectKey, RouteObject, RouteRule};
+use super::kind::{Kind, ObjectKey};
+use super::object::{RouteObject, RouteRule};
 use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, backends, header_matches, hostnames,
     parents, same_shape, same_shapes,
 };
 use super::session::session;
+use super::shadow;
 
 pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
     let key = key(at, Kind::GrpcRoute, &route.metadata)?;
+    let shadow = shadow::marker(at, &route.metadata);
     let (at, spec) = (at.field("spec"), route.spec);
     let uses_default_gateways = matches!(spec.use_default_gateways, Some(GrpcRouteUseDefaultGateways::All));
     let parents = parents(
@@ -45,6 +48,7 @@ pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
         uses_default_gateways,
         hostnames,
         rules,
+        shadow,
     })
 }
 

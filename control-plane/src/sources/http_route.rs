@@ -17,12 +17,14 @@ use model::route::{PathMatch, RequestMatch};
 
 use super::check::{At, key};
 use super::filter::filters;
-use super::object::{Kind, ObjectKey, RouteObject, RouteRule};
+use super::kind::{Kind, ObjectKey};
+use super::object::{RouteObject, RouteRule};
 use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, MAX_VALUE_MATCHES, backends, duration,
     header_matches, hostnames, parents, same_shape, value_pattern,
 };
 use super::session::session;
+use super::shadow;
 
 /// Most response codes of one `retry`.
 const MAX_CODES: usize = 200;
@@ -31,6 +33,7 @@ const MAX_QUERY_NAME_BYTES: usize = 256;
 
 pub(super) fn route(at: &At<'_>, route: HttpRoute) -> Option<RouteObject> {
     let key = key(at, Kind::HttpRoute, &route.metadata)?;
+    let shadow = shadow::marker(at, &route.metadata);
     let (at, spec) = (at.field("spec"), route.spec);
     let uses_default_gateways = matches!(spec.use_default_gateways, Some(HttpRouteUseDefaultGateways::All));
     let parents = parents(&at, &key.namespace, spec.parent_refs);
@@ -52,6 +55,7 @@ pub(super) fn route(at: &At<'_>, route: HttpRoute) -> Option<RouteObject> {
         uses_default_gateways,
         hostnames,
         rules,
+        shadow,
     })
 }
 

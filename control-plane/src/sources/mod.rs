@@ -17,6 +17,7 @@ mod gateway;
 mod grant;
 mod grpc_route;
 mod http_route;
+mod kind;
 mod listener;
 mod object;
 mod reference;
@@ -25,6 +26,7 @@ mod scalar;
 mod selector;
 mod service;
 mod session;
+mod shadow;
 mod split;
 mod stream_route;
 #[cfg(test)]
@@ -53,13 +55,15 @@ pub use gateway::{
     Address, CONTROLLER_NAME, DEFAULT_CLASS, Frontend, GatewayClass, GatewayObject, Validation,
 };
 pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
+pub use kind::{DEFAULT_NAMESPACE, Kind, KindRow, ObjectKey, ObjectName};
 pub use listener::{ListenerObject, ListenerSet, ListenerTls, Protocol};
 pub use object::{
-    BackendRef, BackendTarget, DEFAULT_NAMESPACE, EndpointSlice, Kind, KindRow, Object, ObjectKey,
-    ObjectName, Parent, ParentRef, RouteObject, RouteRule, SliceEndpoint, SlicePort, StreamRoute,
+    BackendRef, BackendTarget, EndpointSlice, Object, Parent, ParentRef, RouteObject, RouteRule,
+    SliceEndpoint, SlicePort, StreamRoute,
 };
 pub use reference::{GATEWAY_GROUP, ObjectRef};
 pub use selector::{From as NamespacesFrom, LabelSelector};
+pub use shadow::Shadow;
 pub use traffic_policy::{TrafficPolicyObject, TrafficTarget};
 pub use written::{value_of, yaml_of};
 
@@ -161,6 +165,7 @@ fn read(part: &split::Part<'_>, faults: &mut Vec<Fault>) -> Option<Document> {
 /// Reads the object by its kind.
 fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
     let kind = typed::kind(root, faults)?;
+    shadow::refuse(root, kind, faults);
     match kind {
         Kind::GatewayClass => parsed(root, faults, gateway::class).map(Object::GatewayClass),
         Kind::Gateway => parsed(root, faults, gateway::gateway).map(|read| Object::Gateway(Box::new(read))),
@@ -176,7 +181,7 @@ fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
         Kind::ReferenceGrant => parsed(root, faults, grant::grant).map(Object::ReferenceGrant),
         Kind::Service => parsed(root, faults, service::service).map(Object::Service),
         Kind::EndpointSlice => parsed(root, faults, endpoint_slice::slice).map(Object::EndpointSlice),
-        Kind::Secret => parsed(root, faults, core_v1::secret).map(Object::Secret),
+        Kind::Secret => parsed(&core_v1::unwrapped(root), faults, core_v1::secret).map(Object::Secret),
         Kind::ConfigMap => parsed(root, faults, core_v1::config_map).map(Object::ConfigMap),
         Kind::Namespace => parsed(root, faults, core_v1::namespace).map(Object::Namespace),
         Kind::FaultInjectionPolicy => parsed(root, faults, fault::policy).map(Object::FaultPolicy),

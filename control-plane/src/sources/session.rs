@@ -8,7 +8,7 @@ use model::session::{SessionCarrier, SessionPersistence};
 use sha2::{Digest as _, Sha256};
 
 use super::check::At;
-use super::object::ObjectKey;
+use super::kind::ObjectKey;
 use super::route::duration;
 
 /// Bytes of the hash in a name that nobody gave.

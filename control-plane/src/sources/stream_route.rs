@@ -5,7 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use super::check::{At, key};
-use super::object::{Kind, StreamRoute};
+use super::kind::Kind;
+use super::object::StreamRoute;
 use super::route::{backends, hostnames, parents, same_shapes};
 
 /// Gateway API's own limit of a TLSRoute's `hostnames`.

@@ -1,7 +1,7 @@
 //! How every connected proxy stands, for operators and for whoever waits for a generation to arrive.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use model::{Generation, WorkloadId};
@@ -48,6 +48,8 @@ pub(crate) struct ProxyRecord {
     pub(crate) proxy_version: String,
     /// As a Gateway's proxy reported them last.
     pub(crate) ports: BTreeMap<u16, BoundPort>,
+    /// How its requests compare with routes in shadow, as it reported last.
+    pub(crate) shadow: Arc<v1::ShadowReport>,
 }
 
 impl ProxyRecord {
@@ -141,6 +143,15 @@ impl Fleet {
         }
     }
 
+    /// A proxy compared its requests with routes in shadow. Nobody waits for that.
+    pub(crate) fn compared(&self, id: &WorkloadId, number: SessionNumber, report: Arc<v1::ShadowReport>) {
+        let mut proxies = self.proxies();
+        let connected = proxies.connected.get_mut(id);
+        if let Some(connected) = connected.filter(|connected| connected.number == number) {
+            connected.record.shadow = report;
+        }
+    }
+
     /// All records.
     pub(crate) fn records(&self) -> BTreeMap<WorkloadId, ProxyRecord> {
         let proxies = self.proxies();
@@ -192,6 +203,7 @@ mod tests {
             certificate: (now, now),
             proxy_version: String::new(),
             ports: BTreeMap::new(),
+            shadow: Arc::default(),
         }
     }
 

@@ -1,8 +1,10 @@
 //! One stream per proxy, by which it is told what it must know and says what it uses.
 
 mod fleet;
+mod gateway;
 mod held;
 mod session;
+mod shadow;
 
 use std::sync::Arc;
 use std::time::Duration;

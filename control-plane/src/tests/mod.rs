@@ -5,6 +5,7 @@ mod hostile;
 mod identity;
 mod operator;
 mod restart;
+mod shadow;
 mod status;
 mod stream;
 

@@ -1,6 +1,6 @@
 //! Which routes are attached to which listeners of a Gateway, and why others are not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Hostname, Label};
 
@@ -8,6 +8,7 @@ use super::MeshState;
 use super::attach::{Objection, asked_for};
 use super::listeners::{Merged, comes_from, merged};
 use super::lookup::Aged;
+use super::shadow::{Shadows, Standing};
 use crate::sources::{GatewayObject, Kind, Object, ObjectKey, Parent, ParentRef, RouteObject, StreamRoute};
 
 /// A Gateway with everything that is attached to it.
@@ -16,6 +17,8 @@ pub(super) struct Attachments<'s> {
     pub(super) merged: Merged<'s>,
     /// For each listener, in the order of [`Merged::listeners`], its routes, oldest first.
     pub(super) routes: Vec<Vec<Attached<'s>>>,
+    /// The same as it would be if routes in shadow were in force; `None` for a listener that none of them has to do with.
+    pub(super) would_be: Vec<Option<Vec<Attached<'s>>>>,
     /// What became of each reference to the Gateway or its ListenerSets: by the route and the position among
     /// [`parents_of`] it.
     verdicts: BTreeMap<(ObjectKey, usize), Result<(), Objection>>,
@@ -42,6 +45,14 @@ impl<'s> AnyRoute<'s> {
             Object::Route(route) => Some(Self::Http(route)),
             Object::StreamRoute(route) => Some(Self::Stream(route)),
             _ => None,
+        }
+    }
+
+    /// The route, where it is one for HTTP.
+    pub(super) fn http(&self) -> Option<&'s RouteObject> {
+        match self {
+            Self::Http(route) => Some(route),
+            Self::Stream(_) => None,
         }
     }
 
@@ -97,22 +108,58 @@ pub(super) fn parents_of(state: &MeshState, route: AnyRoute<'_>) -> Vec<ParentRe
 impl<'s> Attachments<'s> {
     /// Attaches what asks for it.
     pub(super) fn of(state: &'s MeshState, gateway: &'s GatewayObject) -> Self {
-        let merged = merged(state, gateway);
+        let routes = routes_by_age(state);
+        let shadows = Shadows::among(routes.iter().filter_map(|route| route.http()));
+        let standing = |route: &AnyRoute<'_>| match route.http() {
+            Some(route) => shadows.standing(route),
+            None => Standing::Kept,
+        };
         let mut this = Self {
-            routes: merged.listeners.iter().map(|_| Vec::new()).collect(),
-            merged,
+            merged: merged(state, gateway),
+            routes: Vec::new(),
+            would_be: Vec::new(),
             verdicts: BTreeMap::new(),
         };
-        for route in routes_by_age(state) {
-            let asking = parents_of(state, route);
+        let in_shadow = if shadows.are_some() {
+            let would_be = routes.iter().filter(|route| standing(route).would_be());
+            this.attach_all(state, would_be);
+            let shadow = routes.iter().filter(|route| standing(route) == Standing::Shadow);
+            let shadow: BTreeSet<&ObjectKey> = shadow.map(AnyRoute::key).collect();
+            this.verdicts.retain(|(key, _), _| shadow.contains(key));
+            std::mem::take(&mut this.routes)
+        } else {
+            Vec::new()
+        };
+        let in_force = routes.iter().filter(|route| standing(route).is_in_force());
+        this.attach_all(state, in_force);
+        let differs = |routes: &[Attached<'_>]| {
+            routes
+                .iter()
+                .any(|attached| standing(&attached.route) != Standing::Kept)
+        };
+        let mut in_shadow = in_shadow.into_iter();
+        let would_be = this.routes.iter().map(|routes| {
+            let would_be = in_shadow.next()?;
+            (differs(&would_be) || differs(routes)).then_some(would_be)
+        });
+        this.would_be = would_be.collect();
+        this
+    }
+
+    fn attach_all<'r>(&mut self, state: &MeshState, routes: impl Iterator<Item = &'r AnyRoute<'s>>)
+    where
+        's: 'r,
+    {
+        self.routes = self.merged.listeners.iter().map(|_| Vec::new()).collect();
+        for route in routes {
+            let asking = parents_of(state, *route);
             for (index, parent) in asking.iter().enumerate() {
-                if this.is_meant(state, &parent.to) {
-                    let verdict = this.attach(state, route, parent);
-                    this.verdicts.insert((route.key().clone(), index), verdict);
+                if self.is_meant(state, &parent.to) {
+                    let verdict = self.attach(state, *route, parent);
+                    self.verdicts.insert((route.key().clone(), index), verdict);
                 }
             }
         }
-        this
     }
 
     /// What became of a reference; `None` where it is to something else.

@@ -10,6 +10,7 @@ use model::{Hostname, Label, ServiceName};
 use super::MeshState;
 use super::attach::{Judged, attached_ports};
 use super::backend::{Traffic, rules, stream_rules};
+use super::shadow::{Shadows, Standing};
 use crate::sources::{Kind, Object, Parent};
 
 /// The Service as callers of its own namespace see it, and all callers that have no consumer routes for it; `None` where
@@ -28,9 +29,9 @@ pub fn destination(state: &MeshState, name: &ServiceName) -> Option<Destination>
         ports.insert(*number, known);
     }
     let governed = governed(state, name, &name.namespace);
-    for (number, Governed { rules, streams }) in governed {
+    for (number, governed) in governed {
         if let Some(port) = ports.get_mut(&number) {
-            (port.rules, port.streams) = (rules, streams);
+            (port.rules, port.streams, port.shadow) = (governed.rules, governed.streams, governed.shadow);
         }
     }
     Some(Destination {
@@ -46,13 +47,27 @@ pub fn destination_for(state: &MeshState, name: &ServiceName, caller: &Label) ->
     if *caller == name.namespace {
         return Some(destination);
     }
-    for (number, Governed { rules, streams }) in governed(state, name, caller) {
+    for (number, governed) in governed(state, name, caller) {
         let Some(port) = destination.ports.get_mut(&number) else {
             continue;
         };
+        let Governed {
+            rules,
+            shadow,
+            streams,
+        } = governed;
+        // Of the Service's own routes and the caller's, the latter count in either world, where there are some.
+        let would_be = (shadow.is_some() || port.shadow.is_some()).then(|| {
+            let of_caller = shadow.unwrap_or_else(|| rules.clone());
+            match of_caller.is_empty() {
+                true => port.shadow.take().unwrap_or_else(|| port.rules.clone()),
+                false => of_caller,
+            }
+        });
         if !rules.is_empty() {
             port.rules = rules;
         }
+        port.shadow = would_be.filter(|would_be| *would_be != port.rules);
         if !streams.is_empty() {
             port.streams = streams;
         }
@@ -85,26 +100,41 @@ pub fn consumers(state: &MeshState) -> BTreeSet<(ServiceName, Label)> {
 #[derive(Default)]
 struct Governed {
     rules: Vec<Rule>,
+    /// The rules as they would be; `None` where no route in shadow has to do with the port.
+    shadow: Option<Vec<Rule>>,
     streams: Vec<StreamRule>,
 }
 
 /// What the routes of one namespace say of each port of a Service that they govern.
 fn governed(state: &MeshState, name: &ServiceName, namespace: &Label) -> BTreeMap<u16, Governed> {
     let mut governed: BTreeMap<u16, Governed> = BTreeMap::new();
-    for kind in [Kind::GrpcRoute, Kind::HttpRoute] {
-        for route in state.routes_in(kind, namespace) {
-            let ports = ports(state, name, route.judged());
-            if ports.is_empty() {
-                continue;
+    let routes = [Kind::GrpcRoute, Kind::HttpRoute].map(|kind| state.routes_in(kind, namespace));
+    let routes = routes.concat();
+    let shadows = Shadows::among(routes.iter().copied());
+    let mut would_be: BTreeMap<u16, Vec<Rule>> = BTreeMap::new();
+    for route in routes {
+        let ports = ports(state, name, route.judged());
+        if ports.is_empty() {
+            continue;
+        }
+        let rules = rules(state, route, Traffic::Mesh);
+        let standing = shadows.standing(route);
+        for port in ports {
+            let governed = governed.entry(port).or_default();
+            if standing.is_in_force() {
+                governed.rules.extend(rules.iter().cloned());
             }
-            let rules = rules(state, route, Traffic::Mesh);
-            for port in ports {
-                governed
-                    .entry(port)
-                    .or_default()
-                    .rules
-                    .extend(rules.iter().cloned());
+            if shadows.are_some() && standing.would_be() {
+                would_be.entry(port).or_default().extend(rules.iter().cloned());
             }
+            if standing != Standing::Kept {
+                governed.shadow = Some(Vec::new());
+            }
+        }
+    }
+    for (port, governed) in &mut governed {
+        if let Some(shadow) = &mut governed.shadow {
+            *shadow = would_be.remove(port).unwrap_or_default();
         }
     }
     for kind in [Kind::TlsRoute, Kind::TcpRoute] {

@@ -24,10 +24,17 @@ pub fn gateway(state: &MeshState, name: &ServiceName) -> Option<Gateway> {
         Address::Ip(ip) => Some(*ip),
         Address::Unusable(_) => None,
     });
-    let listeners = attachments.merged.listeners.iter().zip(&attachments.routes);
+    let routes = attachments.routes.iter().zip(&attachments.would_be);
+    let listeners = attachments.merged.listeners.iter().zip(routes);
     let listeners = listeners
         .filter(|(judged, _)| attachments.merged.objection.is_none() && judged.is_served())
-        .filter_map(|(judged, routes)| listener(state, judged, routes));
+        .filter_map(|(judged, (routes, would_be))| {
+            let shadow = would_be.as_deref().map(|routes| http_routes(state, routes));
+            Some(Listener {
+                shadow,
+                ..listener(state, judged, routes)?
+            })
+        });
     Some(Gateway {
         name: name.clone(),
         addresses: addresses.collect(),
@@ -77,6 +84,7 @@ fn listener(state: &MeshState, judged: &Judged<'_>, routes: &[Attached<'_>]) -> 
         port: judged.listener.port,
         hostname: judged.listener.hostname.clone(),
         serves,
+        shadow: None,
     })
 }
 

@@ -11,6 +11,7 @@ mod grant;
 mod listeners;
 mod lookup;
 mod outside;
+mod shadow;
 mod status;
 mod traffic_policy;
 mod workload;
@@ -30,6 +31,7 @@ pub use backend::{Traffic, unresolved};
 pub use destination::{consumers, destination, destination_for};
 pub use gateway::{backends_of, gateway};
 pub use status::{BoundPort, Condition, Judge, Observed, ProxyReport, Reports, Warning, conditions};
+pub use traffic_policy::governing;
 pub use workload::{endpoints, inbound, served_by};
 
 /// Everything that a view is compiled from.

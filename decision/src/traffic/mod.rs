@@ -8,6 +8,8 @@
 //! one more beside another.
 //! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
 //! [`outlier`] leaves out for a while who answers badly, [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
+//! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
+//! [`shadow`] says what routes that are only tried out would have done.
 //! [`fault`] says what is done to a request on purpose, [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
 //! [`hop`] says which version of HTTP takes it there, [`lineage`] what it inherits from the request that it is made for,
 //! [`quickest`] what time an attempt needs at least, and [`grpc`] reads what gRPC says of itself in HTTP fields.
@@ -34,6 +36,7 @@ pub mod redirect;
 pub mod retry;
 pub mod route;
 pub mod session;
+pub mod shadow;
 pub mod split;
 pub mod stream;
 

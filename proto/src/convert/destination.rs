@@ -13,6 +13,9 @@ pub(super) fn destination_to_wire(destination: &Destination) -> v1::Destination 
         port: u32::from(*number),
         protocol: protocol_to_wire(port.protocol),
         rules: port.rules.iter().map(rule_to_wire).collect(),
+        shadow: port.shadow.as_ref().map(|rules| v1::ShadowRules {
+            rules: rules.iter().map(rule_to_wire).collect(),
+        }),
         streams: port.streams.iter().map(stream_rule_to_wire).collect(),
     };
     v1::Destination {
@@ -26,12 +29,16 @@ pub(super) fn destination_from_wire(wire: v1::Destination) -> Result<Destination
     let read = items("ports", &wire.ports, |port| {
         let number = port_number(port.port)?;
         let rules = items("rules", &port.rules, rule_from_wire)?;
+        let shadow = port.shadow.as_ref();
+        let shadow = shadow.map(|shadow| items("rules", &shadow.rules, rule_from_wire));
+        let shadow = shadow.transpose().map_err(|error| error.within("shadow"))?;
         let streams = items("streams", &port.streams, stream_rule_from_wire)?;
         Ok((
             number,
             DestinationPort {
                 protocol: protocol_from_wire(port.protocol)?,
                 rules,
+                shadow,
                 streams,
             },
         ))

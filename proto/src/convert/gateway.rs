@@ -68,6 +68,7 @@ fn listener_to_wire(listener: &Listener) -> v1::Listener {
         port: u32::from(listener.port),
         hostname: listener.hostname.to_string(),
         serves: Some(serves),
+        shadow: listener.shadow.as_ref().map(routes_to_wire),
     }
 }
 
@@ -89,11 +90,18 @@ fn listener_from_wire(wire: &v1::Listener) -> Result<Listener, FieldError> {
         Some(Wire::Udp(rules)) => streams_from_wire(rules).map(Serves::Udp).map_err(within("udp")),
         None => Err(FieldError::new("serves nothing that this version knows")),
     };
+    let serves = serves?;
+    let shadow = wire.shadow.as_ref().map(routes_from_wire).transpose();
+    let shadow = shadow.map_err(within("shadow"))?;
+    if shadow.is_some() && !matches!(serves, Serves::Http(_) | Serves::Https(..)) {
+        return Err(FieldError::at("shadow", "is beside something that is not HTTP"));
+    }
     Ok(Listener {
         name: wire.name.as_str().into(),
         port: port_number(wire.port)?,
         hostname: hostname(&wire.hostname).map_err(within("hostname"))?,
-        serves: serves?,
+        serves,
+        shadow,
     })
 }
 

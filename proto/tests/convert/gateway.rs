@@ -25,6 +25,7 @@ fn listeners_of_one_port_are_of_one_kind() {
         port,
         hostname: "*".to_owned(),
         serves: Some(serves),
+        shadow: None,
     };
     let http = || Wire::Http(v1::HttpRoutes::default());
     let streams = v1::StreamRules::default;
@@ -45,8 +46,17 @@ fn listeners_of_one_port_are_of_one_kind() {
     ] {
         assert!(read(vec![first(), second]).is_ok());
     }
+    let shadowed = |listener| v1::Listener {
+        shadow: Some(v1::HttpRoutes::default()),
+        ..listener
+    };
+    assert!(read(vec![shadowed(first())]).is_ok());
     for (field, second) in [
         ("listeners", listener("b", 80, Wire::Tcp(streams()))),
+        (
+            "listeners[1].shadow",
+            shadowed(listener("b", 81, Wire::Tcp(streams()))),
+        ),
         ("listeners", listener("a", 81, http())),
         (
             "listeners[1].https.tls",
@@ -62,10 +72,12 @@ fn listeners_of_one_port_are_of_one_kind() {
 /// Each listener on a port of its own, but for UDP, which may share that of another.
 pub(crate) fn gateway() -> impl Strategy<Value = Gateway> {
     let addresses = vec(any::<u32>().prop_map(|ip| Ipv4Addr::from(ip).into()), 0..3);
-    let listener = ("[a-z/]{0,9}", hostname(), serves());
+    let listener = ("[a-z/]{0,9}", hostname(), serves(), option::of(http_routes()));
     (service(), addresses, vec(listener, 0..5)).prop_map(|(name, addresses, listeners)| {
-        let listener = |(place, (name, hostname, serves)): (u16, (String, Hostname, Serves))| Listener {
+        type Parts = (String, Hostname, Serves, Option<HttpRoutes>);
+        let listener = |(place, (name, hostname, serves, shadow)): (u16, Parts)| Listener {
             name: format!("{place}{name}").into(),
+            shadow: shadow.filter(|_| matches!(serves, Serves::Http(_) | Serves::Https(..))),
             port: match serves.transport() {
                 Transport::Udp => 1,
                 _ => place + 1,

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::interest::{Interest, InterestLimits, Questions};
 use super::status::{ConfigStatus, PortReport, Progress};
+use crate::shadow::Ledger;
 
 /// The configuration in use, for any thread. Cheap to clone.
 #[derive(Clone)]
@@ -47,6 +48,7 @@ impl ConfigHandle {
             leave: watch::Sender::new(false),
             left: watch::Sender::new(None),
             progress: Mutex::new(Progress::default()),
+            ledger: Ledger::default(),
         });
         (
             Self {
@@ -60,6 +62,7 @@ impl ConfigHandle {
     /// [`ConfigHandle::learn`].
     pub fn fixed(snapshot: Snapshot) -> Self {
         let (handle, shared) = Self::new(InterestLimits::default());
+        shared.ledger.follow(&snapshot);
         shared.publish(Arc::new(snapshot));
         handle
     }
@@ -170,6 +173,11 @@ impl ConfigHandle {
         timeout(within, answer).await.unwrap_or(false)
     }
 
+    /// Where requests are compared with routes in shadow.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
+    }
+
     /// How the config stream stands, for the admin page.
     pub fn status(&self) -> ConfigStatus {
         let interest = self.shared.interest().counts();
@@ -205,6 +213,8 @@ pub(super) struct Shared {
     /// Whether the control plane was told, once the task has ended.
     pub(super) left: watch::Sender<Option<bool>>,
     progress: Mutex<Progress>,
+    /// How requests compare with routes in shadow.
+    pub(super) ledger: Ledger,
 }
 
 impl Shared {

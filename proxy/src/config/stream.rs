@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use decision::traffic::shadow::{Difference, Governor};
 use proto::v1;
 use proto::v1::configuration_client::ConfigurationClient;
 use proto::v1::proxy_message::Message;
@@ -17,6 +18,7 @@ use super::interest::Questions;
 use super::status::PortReport;
 use super::update::Refusal;
 use crate::identity::{ChannelError, connect, describe};
+use crate::shadow::Compared;
 
 /// Messages that wait for the connection to take them; a sender waits when it is full.
 const OUTGOING_MESSAGES: usize = 16;
@@ -175,6 +177,43 @@ pub(super) fn ports(reports: Vec<PortReport>) -> Message {
     Message::Listeners(v1::ListenerReport {
         ports: reports.into_iter().map(port).collect(),
     })
+}
+
+pub(super) fn shadow(compared: Vec<Compared>) -> Message {
+    let place = |compared: Compared| v1::ShadowedDestination {
+        destination: compared.place.called.to_string(),
+        listener: compared.place.listener.as_deref().unwrap_or_default().to_owned(),
+        requests: compared.requests,
+        others: compared.differences.others,
+        differences: compared.differences.moved.into_iter().map(difference).collect(),
+    };
+    Message::Shadow(v1::ShadowReport {
+        destinations: compared.into_iter().map(place).collect(),
+    })
+}
+
+fn difference(((now, then), difference): ((Governor, Governor), Difference)) -> v1::ShadowDifference {
+    let Difference { requests, example } = difference;
+    v1::ShadowDifference {
+        now: Some(governor(&now)),
+        then: Some(governor(&then)),
+        requests,
+        method: example.method.into(),
+        authority: example.authority.into(),
+        path: example.path.into(),
+    }
+}
+
+fn governor(governor: &Governor) -> v1::Governor {
+    use v1::governor::{Governor as Wire, Unrouted};
+    let governor = match governor {
+        Governor::Rule(name) => Wire::Rule(name.to_string()),
+        Governor::Service => Wire::Unrouted(Unrouted::Service.into()),
+        Governor::NoRoute => Wire::Unrouted(Unrouted::NoRoute.into()),
+    };
+    v1::Governor {
+        governor: Some(governor),
+    }
 }
 
 fn wire(message: Message) -> v1::ProxyMessage {

@@ -1,12 +1,12 @@
 //! Keeps the config stream open for as long as the proxy runs, and puts its updates to use.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use model::{Generation, Snapshot};
 use proto::v1;
 use rustls::ClientConfig;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::ConfigSettings;
 use super::handle::{ConfigHandle, Shared};
@@ -14,6 +14,7 @@ use super::interest::Interest;
 use super::status::RefusedUpdate;
 use super::stream::{self, ConfigStream, Event, StreamError};
 use super::update::{Change, Held, Refusal};
+use crate::shadow::Ledger;
 
 /// The one task that talks to the control plane about configuration.
 pub struct ConfigTask {
@@ -22,10 +23,15 @@ pub struct ConfigTask {
     shared: Arc<Shared>,
     held: Held,
     follow: Option<Follow>,
+    /// Whether counts of routes in shadow were forgotten that were reported.
+    compares_anew: bool,
 }
 
 /// Takes up a configuration before it is used and acknowledged.
 pub type Follow = Box<dyn FnMut(&Arc<Snapshot>) + Send + Sync>;
+
+/// Counts of routes in shadow are reported at most this often.
+const SHADOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a stream ended.
 enum Ended {
@@ -47,6 +53,7 @@ impl ConfigTask {
                 shared,
                 held: Held::default(),
                 follow: None,
+                compares_anew: false,
             },
         )
     }
@@ -149,6 +156,8 @@ impl ConfigTask {
         let shared = self.shared.clone();
         let leave = shared.asked_to_leave();
         tokio::pin!(leave);
+        shared.ledger.repeat();
+        let mut compared_at = None;
         loop {
             tokio::select! {
                 () = &mut leave => return Ok(()),
@@ -157,6 +166,10 @@ impl ConfigTask {
                     if let Some(message) = stream::subscribe(questions) {
                         stream.send(message).await?;
                     }
+                }
+                () = due(&shared.ledger, compared_at) => {
+                    compared_at = Some(tokio::time::Instant::now());
+                    stream.send(stream::shadow(shared.ledger.report())).await?;
                 }
                 event = stream.next() => {
                     let answer = match event? {
@@ -167,6 +180,10 @@ impl ConfigTask {
                     // What is acknowledged is open, and whoever waits for the one should know the other.
                     if let Some(reports) = stream.news_of_ports() {
                         stream.send(stream::ports(reports)).await?;
+                    }
+                    if std::mem::take(&mut self.compares_anew) {
+                        compared_at = Some(tokio::time::Instant::now());
+                        stream.send(stream::shadow(shared.ledger.report())).await?;
                     }
                     stream.send(answer).await?;
                 }
@@ -208,6 +225,8 @@ impl ConfigTask {
         self.held.note(&change);
         let (exist, absent) = change.destinations();
         let next = Arc::new(change.onto(&self.shared.snapshot.load_full()));
+        // Whoever uses the configuration finds there what is in shadow.
+        self.compares_anew |= self.shared.ledger.follow(&next);
         if let Some(follow) = &mut self.follow {
             follow(&next);
         }
@@ -250,5 +269,13 @@ impl ConfigTask {
         tracing::info!(told, "left the mesh: no new calls are to come");
         self.shared.progress().connected_since = None;
         self.shared.left.send_replace(Some(told));
+    }
+}
+
+/// Ends when a report of the ledger is due, after one at `last`. No time is measured while there is nothing to tell.
+async fn due(ledger: &Ledger, last: Option<tokio::time::Instant>) {
+    ledger.changed().await;
+    if let Some(last) = last {
+        sleep_until(last + SHADOW_INTERVAL).await;
     }
 }

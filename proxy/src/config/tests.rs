@@ -1,5 +1,7 @@
 //! The config room, judged against a control plane that does what the test says.
 
+mod shadow;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +75,7 @@ fn destination(name: &str, rule: Option<v1::Rule>) -> v1::VersionedResource {
         protocol: v1::AppProtocol::Http as i32,
         rules: rule.into_iter().collect(),
         streams: Vec::new(),
+        shadow: None,
     };
     let content = v1::Destination {
         service: name.to_owned(),

@@ -46,6 +46,8 @@ struct Port {
 #[derive(Clone, Default)]
 struct Compiled {
     routes: Arc<HostRoutes>,
+    /// Of routes in shadow, together with the others.
+    shadow: Option<Arc<HostRoutes>>,
     /// `None` where no TLS ends here, or where it cannot.
     tls: Option<Arc<ServerConfig>>,
 }
@@ -193,6 +195,20 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// As [`Plan::rule`], if routes in shadow were in force.
+    pub(crate) fn shadow_rule(
+        &self,
+        listener: usize,
+        host: &str,
+        request: &RequestView<'_>,
+    ) -> Option<&Rule> {
+        let compiled = self.served.listeners.get(listener)?.shadow.as_ref()?;
+        let rules = &self.listener(listener)?.shadow.as_ref()?.rules;
+        rules.get(compiled.choose(rules, host, request)?)
+    }
+}
+
 impl Served {
     fn compile(gateway: Option<Arc<Gateway>>, before: &Self) -> Self {
         let listeners = gateway.iter().flat_map(|gateway| &gateway.listeners);
@@ -230,6 +246,12 @@ impl Served {
             (Some(routes), _) => Arc::new(HostRoutes::compile(routes)),
             (None, _) => Arc::default(),
         };
+        let shadow = listener.shadow.as_ref().map(|shadow| match before {
+            Some((before, compiled)) if before.shadow.as_ref() == Some(shadow) => {
+                compiled.shadow.clone().unwrap_or_default()
+            }
+            _ => Arc::new(HostRoutes::compile(shadow)),
+        });
         let tls = match (ends_tls(listener), before) {
             (Some(tls), Some((before, compiled)))
                 if ends_tls(before) == Some(tls) && protocols(before) == protocols(listener) =>
@@ -246,7 +268,7 @@ impl Served {
             },
             (None, _) => None,
         };
-        Compiled { routes, tls }
+        Compiled { routes, shadow, tls }
     }
 }
 

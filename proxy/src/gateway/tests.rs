@@ -110,6 +110,7 @@ fn listener(name: &str, port: u16, serves: Serves) -> Listener {
         port,
         hostname: Hostname::Any,
         serves,
+        shadow: None,
     }
 }
 

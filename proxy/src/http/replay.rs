@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use decision::Reason;
 use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
@@ -222,14 +222,13 @@ impl Source {
     }
 
     fn kept_data(&self) -> Bytes {
-        let data = self.kept.iter().filter_map(|kept| match kept {
-            Kept::Data(data) => Some(data),
-            Kept::Trailers(_) => None,
-        });
-        match data.clone().count() {
-            1 => data.cloned().next().unwrap_or_default(),
-            _ => data.flatten().copied().collect(),
+        let mut whole = BytesMut::with_capacity(self.kept_bytes);
+        for kept in &self.kept {
+            if let Kept::Data(data) = kept {
+                whole.extend_from_slice(data);
+            }
         }
+        whole.freeze()
     }
 
     /// Gives the whole body to who wants it as well.

@@ -5,8 +5,10 @@ mod endpoint_slice;
 mod fault;
 mod filter;
 mod folder;
+mod gateway;
 mod read;
 mod refused;
+mod shadow;
 mod traffic_policy;
 
 use super::*;

@@ -12,7 +12,7 @@ use model::traffic_policy::{ConnectionPolicy, TcpKeepalive};
 use self::spec::BackendTrafficPolicy;
 pub(super) use self::spec::TargetRef;
 use super::check::{At, Distinct, key};
-use super::object::{Kind, ObjectKey, ObjectName};
+use super::kind::{Kind, ObjectKey, ObjectName};
 use super::reference::{GATEWAY_GROUP, core_is_empty};
 use super::route::duration;
 

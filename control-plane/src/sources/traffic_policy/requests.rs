@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::resilience::{RetryPolicy, Timeouts};
+use model::resilience::{RetryPolicy, Timeouts, grpc_status_by_name};
 use model::traffic_policy::{AdaptiveConcurrency, ConcurrencyKind, HedgeDelay, Hedging, RetryConstraint};
 
 use super::percentage;
@@ -52,12 +52,9 @@ pub(super) fn retry(at: &At<'_>, retry: spec::Retry) -> Option<RetryPolicy> {
     let backoff = base.map_or(Some(RetryPolicy::DEFAULT_BACKOFF), |text| {
         duration(&at_base, &text)
     });
-    let grpc_codes: BTreeSet<u8> = triggers
-        .iter()
-        .filter_map(|trigger| grpc_code_of(*trigger))
-        .collect();
-    let read = RetryPolicy::new(on, attempts, backoff?);
-    match read.and_then(|policy| policy.with_grpc_codes(grpc_codes)) {
+    let grpc: BTreeSet<u8> = triggers.iter().filter_map(|trigger| grpc_of(*trigger)).collect();
+    let policy = RetryPolicy::new(on, attempts, backoff?);
+    match policy.and_then(|policy| policy.with_grpc_codes(grpc)) {
         Ok(policy) => Some(policy),
         Err(error) => {
             // Its fields have other names here.
@@ -91,16 +88,17 @@ fn codes_of(trigger: Trigger) -> Vec<u16> {
     }
 }
 
-/// The gRPC status that a trigger names.
-fn grpc_code_of(trigger: Trigger) -> Option<u8> {
-    match trigger {
-        Trigger::Cancelled => Some(1),
-        Trigger::DeadlineExceeded => Some(4),
-        Trigger::ResourceExhausted => Some(8),
-        Trigger::Internal => Some(13),
-        Trigger::Unavailable => Some(14),
-        _ => None,
-    }
+/// Triggers that are statuses of gRPC.
+fn grpc_of(trigger: Trigger) -> Option<u8> {
+    let name = match trigger {
+        Trigger::Cancelled => "CANCELLED",
+        Trigger::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Trigger::Internal => "INTERNAL",
+        Trigger::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Trigger::Unavailable => "UNAVAILABLE",
+        _ => return None,
+    };
+    grpc_status_by_name(name)
 }
 
 /// `None` where neither is given.
