@@ -1,11 +1,10 @@
 //! The endpoints of one service port as one worker sees them: who is there, how loaded, and the connections.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use certs::IdentityCell;
 use decision::Reason;
@@ -15,8 +14,7 @@ use decision::traffic::retry::Outcome;
 use decision::traffic::session::EndpointKey;
 use http::uri::Authority;
 use model::endpoint::OutsidePort;
-use model::gateway::BackendTls;
-use model::{Endpoint, EndpointSet, Endpoints, Labels, MeshDomain, ServicePort, TrafficPolicy};
+use model::{EndpointSet, Endpoints, Labels, MeshDomain, ServicePort, TrafficPolicy};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
 
@@ -24,6 +22,7 @@ use super::checks::Subject;
 use super::dial::{MeshRoute, Route};
 use super::governed::Governed;
 use super::joint::{Counted, Joint, Joints, Permit};
+use super::member::{Member, Picked, Place};
 use super::outside::OutsideTls;
 use super::pool::Upstream;
 use super::terms::Terms;
@@ -95,36 +94,6 @@ impl<'a> Wanted<'a> {
             now,
         }
     }
-}
-
-/// One endpoint.
-pub(crate) struct Member {
-    pub(crate) place: Place,
-    /// As sessions name it.
-    pub(crate) key: EndpointKey,
-    pub(crate) upstream: Rc<Upstream>,
-    pub(super) load: RefCell<PeakEwma>,
-    /// Its place among the members.
-    at: Cell<usize>,
-}
-
-/// Where an endpoint is, and whose. Only what configuration lists as outside the mesh is ever called without mTLS.
-#[derive(Debug, Clone)]
-pub(crate) enum Place {
-    Workload(Arc<Endpoint>),
-    Outside {
-        address: SocketAddr,
-        /// `None`: in plain.
-        tls: Option<Arc<BackendTls>>,
-    },
-}
-
-/// An endpoint chosen for one attempt; its load counts the attempt until it is answered or this is dropped.
-pub(crate) struct Picked {
-    pub(crate) member: Rc<Member>,
-    started: Instant,
-    in_flight: Rc<Cell<usize>>,
-    answered: Cell<bool>,
 }
 
 impl Cluster {
@@ -452,87 +421,11 @@ impl Cluster {
     }
 }
 
-impl Place {
-    pub(crate) fn address(&self) -> SocketAddr {
-        match self {
-            Self::Workload(endpoint) => endpoint.address,
-            Self::Outside { address, .. } => *address,
-        }
-    }
-
-    /// Whether both are one endpoint, to be reached in the same way; its labels may differ.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Workload(one), Self::Workload(other)) => {
-                one.workload == other.workload
-                    && one.address == other.address
-                    && one.identity == other.identity
-            }
-            (
-                Self::Outside { address, tls },
-                Self::Outside {
-                    address: other,
-                    tls: others,
-                },
-            ) => address == other && tls == others,
-            _ => false,
-        }
-    }
-}
-
-/// The workload's id; outside the mesh, where there is none, the address.
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Workload(endpoint) => endpoint.workload.fmt(f),
-            Self::Outside { address, .. } => address.fmt(f),
-        }
-    }
-}
-
-impl Picked {
-    /// How long it has been since it was chosen.
-    pub(crate) fn took(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.started)
-    }
-
-    pub(crate) fn started(&self) -> Instant {
-        self.started
-    }
-
-    /// The response's head has arrived.
-    pub(crate) fn responded(&self, now: Instant) {
-        self.answered.set(true);
-        self.member
-            .load
-            .borrow_mut()
-            .finish(now, now.saturating_duration_since(self.started));
-    }
-
-    /// There is no answer: no connection, a broken one, or no time left.
-    pub(crate) fn failed(&self, now: Instant) {
-        self.answered.set(true);
-        self.member
-            .load
-            .borrow_mut()
-            .fail(now, now.saturating_duration_since(self.started));
-    }
-}
-
-impl Drop for Picked {
-    fn drop(&mut self) {
-        self.in_flight.set(self.in_flight.get() - 1);
-        if !self.answered.get() {
-            self.member.load.borrow_mut().cancel();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use model::AppProtocol;
+    use model::{AppProtocol, Endpoint};
 
     use super::*;
 

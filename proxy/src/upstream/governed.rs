@@ -17,8 +17,8 @@ use model::traffic_policy::{Algorithm, HealthCheck, LoadBalancer};
 use model::{Labels, TrafficPolicy};
 
 use super::checks::{Checking, Subject};
-use super::cluster::{Member, Place};
 use super::joint::{Joint, JointEndpoint};
+use super::member::{Member, Place};
 use crate::settings::Limits;
 
 /// How long an endpoint that could not be connected to is left alone: the first time, and at most. It doubles each time.

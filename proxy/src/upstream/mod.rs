@@ -8,12 +8,14 @@ mod cluster;
 mod dial;
 mod governed;
 mod joint;
+mod member;
 mod outside;
 mod pool;
 mod terms;
 
-pub(crate) use cluster::{Cluster, Picked, Place, Surroundings, Wanted};
+pub(crate) use cluster::{Cluster, Surroundings, Wanted};
 pub(crate) use dial::{Route, Spoken};
 pub(crate) use joint::{ConnectionPermit, Joints, Permit};
+pub(crate) use member::{Picked, Place};
 pub(crate) use pool::Age;
 pub(crate) use pool::{Forwarded, Lease, SendFailure, Upstream};
