@@ -1,21 +1,24 @@
-//! Compiles `weft/v1/*.proto` in Rust: nothing but cargo is needed.
+//! Compiles `weft/v1/*.proto`, and the service that others answer, in Rust: nothing but cargo is needed.
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "weft/v1/identity.proto",
     "weft/v1/configuration.proto",
     "weft/v1/resource.proto",
     "weft/v1/traffic_policy.proto",
     "weft/v1/operator.proto",
+    "envoy/service/auth/v3/external_auth.proto",
 ];
 /// `google.protobuf.FieldDescriptorProto.Type.TYPE_BYTES`.
 const TYPE_BYTES: i32 = 12;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=weft");
+    for folder in ["weft", "envoy", "google"] {
+        println!("cargo:rerun-if-changed={folder}");
+    }
     let descriptors = protox::compile(FILES, ["."])?;
     let mut configuration = descriptors.clone();
     // Maps with an order: equal content is encoded to equal bytes.

@@ -16,7 +16,7 @@ use decision::traffic::retry::{self, Attempts, Outcome};
 use decision::traffic::route::{RequestView, RouteTable};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use model::pattern::ValuePattern;
-use model::resilience::{RetryBudget, RetryPolicy, Timeouts};
+use model::resilience::{RetryBudget, RetryPolicy};
 use model::route::{PathMatch, RequestMatch, Rule};
 use model::{FieldError, MeshDomain};
 
@@ -131,10 +131,6 @@ fn rule(paths: Paths, at: usize) -> Result<Rule, FieldError> {
             headers,
             ..RequestMatch::default()
         }],
-        filters: Vec::new(),
-        backends: Vec::new(),
-        timeouts: Timeouts::default(),
-        retry: None,
         ..Rule::default()
     })
 }

@@ -239,6 +239,19 @@ fn of_backends(out: &mut String, shares: &[Share], paint: Paint) {
         };
         let _ = writeln!(out, "{row}");
     }
+    let mut policies: Vec<String> = Vec::new();
+    for share in shares {
+        for governing in &share.policies {
+            let words = format!(
+                "{} for {}: {}",
+                governing.policy,
+                share.backend,
+                governing.sections.join(", ")
+            );
+            policies.push(words);
+        }
+    }
+    policies.iter().for_each(|words| line(out, "policy", words));
     // What all backends have in common is said once.
     let headers = |share: &Share| (share.request_headers.clone(), share.response_headers.clone());
     let mut said: Vec<(HeaderChange, HeaderChange)> = Vec::new();

@@ -25,14 +25,14 @@ impl Validate {
         let configuration = files::configuration(&self.files, "the configuration is not valid")?;
         let findings = rehearsal::review(&configuration);
         for finding in &findings {
-            let place = Diagnostic {
+            let diagnostic = Diagnostic {
                 file: finding.file.clone(),
                 line: finding.line,
-                column: 0,
-                field: String::new(),
+                column: finding.column,
+                field: finding.field.clone(),
                 message: finding.message.clone(),
             };
-            eprintln!("{}", diagnostic::head(&place, &finding.severity.to_string()));
+            eprintln!("{}", diagnostic::head(&diagnostic, &finding.severity.to_string()));
         }
         let count = |severity| {
             findings

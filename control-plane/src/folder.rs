@@ -7,9 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest as _, Sha256};
 
 use crate::mesh::{ConfigChange, Delete, Mesh, Upsert};
-use crate::sources::{DEBOUNCE, Diagnostic, ObjectKey, WatchError, Watcher, parse_documents, read_folder};
+use crate::sources::{
+    DEBOUNCE, Diagnostic, MAX_DIAGNOSTICS, ObjectKey, WatchError, Watcher, parse_documents, read_folder,
+};
 use crate::store::ObjectRecord;
 use crate::tasks::Tasks;
+use crate::view::Judge;
 
 /// A folder of configuration, or none.
 pub(crate) struct Folder {
@@ -72,9 +75,15 @@ impl Folder {
                 (ConfigChange::default(), vec![problem])
             }
         };
+        let taken: Vec<(String, ObjectKey)> = change
+            .upserts
+            .iter()
+            .map(|upsert| (upsert.file.clone().unwrap_or_default(), upsert.object.key()))
+            .collect();
         match mesh.configure(change).await {
             Ok((generation, _)) => {
-                tracing::info!(%generation, folder = place, "read the configuration folder")
+                tracing::info!(%generation, folder = place, "read the configuration folder");
+                warn(mesh, &taken);
             }
             Err(error) => problems.push(Diagnostic::of_file(&place, error.to_string())),
         }
@@ -82,6 +91,23 @@ impl Folder {
             tracing::error!("{problem}");
         }
         *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = problems;
+    }
+}
+
+/// Says what of the objects that were taken is hardly meant.
+fn warn(mesh: &Mesh, taken: &[(String, ObjectKey)]) {
+    let warnings: Vec<String> = mesh.read(|state| {
+        let judge = Judge::of_configuration(state);
+        let of_object = |(file, key): &(String, ObjectKey)| -> Vec<String> {
+            let warnings = judge.warnings(key).into_iter();
+            let told =
+                warnings.map(|warning| format!("{file}: {key}: {}: {}", warning.path, warning.message));
+            told.collect()
+        };
+        taken.iter().flat_map(of_object).take(MAX_DIAGNOSTICS).collect()
+    });
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 

@@ -81,8 +81,14 @@ reasons! {
     RequestAborted = 400, 1, "http_request_error", "request_aborted";
     /// An `Expect` other than `100-continue`.
     BadExpectation = 417, 13, "http_request_error", "bad_expectation";
+    /// Whoever was asked whether the request may go on said no, and no more than that.
+    AuthDenied = 403, 7, "http_request_denied", "auth_denied";
+    /// The body is larger than what may be shown to whoever is asked whether the request may go on.
+    AuthBodyTooLarge = 413, 8, "http_request_denied", "auth_body_too_large";
 
     // Where it could not go.
+    /// Whoever is to be asked whether the request may go on does not answer, or not in a way that can be understood.
+    AuthUnavailable = 503, 14, "destination_unavailable", "auth_unavailable";
     /// No service has this name.
     UnknownService = 404, 14, "destination_not_found", "unknown_service";
     /// The service has no such port.
@@ -121,6 +127,8 @@ reasons! {
     StreamRefused = 503, 14, "connection_terminated", "stream_refused";
     /// The connection broke before the response's head.
     ConnectionReset = 502, 14, "connection_terminated", "connection_reset";
+    /// Every attempt that the retry policy allows ended by a broken connection.
+    RetriesExhausted = 503, 14, "connection_terminated", "retries_exhausted";
     /// The request's whole time was used up.
     RequestTimeout = 504, 4, "http_response_timeout", "request_timeout";
     /// One attempt's time was used up.
@@ -147,6 +155,9 @@ reasons! {
     ResponseIncomplete = 502, 14, "http_response_incomplete", "response_incomplete";
     /// Bytes after the end of a response, or a body where there can be none.
     ExcessResponse = 502, 13, "http_protocol_error", "excess_response";
+
+    /// A FaultInjectionPolicy has it answered; its status is the policy's.
+    FaultInjected = 503, 14, "proxy_internal_response", "fault_injected";
 
     /// A fault of the proxy's own.
     Internal = 500, 13, "proxy_internal_error", "internal";

@@ -1,8 +1,18 @@
 //! What a route changes in a request or a response on its way.
 
+mod auth;
+mod cors;
+mod mirror;
+mod path;
+
 use http::{HeaderName, HeaderValue};
 
-use crate::FieldError;
+use crate::{FieldError, ServicePort};
+
+pub use auth::{AuthChanges, AuthDenial, AuthProtocol, AuthVerdict, ExternalAuth, FieldChange, FieldMode};
+pub use cors::{Allowed, Cors, OriginPattern};
+pub use mirror::{Fraction, Mirror};
+pub use path::{PathChange, Redirect, Rewrite, Scheme, precise_hostname};
 
 /// Changes to header fields, applied in the order remove, set, add (Gateway API `HTTPHeaderFilter`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +27,50 @@ pub struct HeaderModifier {
 pub enum Filter {
     RequestHeaders(HeaderModifier),
     ResponseHeaders(HeaderModifier),
+    Redirect(Redirect),
+    Rewrite(Rewrite),
+    Mirror(Mirror),
+    Cors(Cors),
+    Auth(ExternalAuth),
+}
+
+impl Filter {
+    /// The service that the filter itself sends to, beside the rule's backends.
+    pub fn target(&self) -> Option<&ServicePort> {
+        match self {
+            Self::Mirror(mirror) => Some(&mirror.target),
+            Self::Auth(auth) => auth.target.as_ref(),
+            Self::RequestHeaders(_)
+            | Self::ResponseHeaders(_)
+            | Self::Redirect(_)
+            | Self::Rewrite(_)
+            | Self::Cors(_) => None,
+        }
+    }
+
+    /// Whether the filters of one rule, or of one backend, go together: mirrors and authorizations may be repeated and
+    /// the others not, and a redirect and a rewrite exclude each other (Gateway API `HTTPRouteRule.filters`).
+    ///
+    /// # Errors
+    /// At the item that cannot stand behind those before it.
+    pub fn compatible(filters: &[Self]) -> Result<(), FieldError> {
+        for (index, filter) in filters.iter().enumerate() {
+            for (first, earlier) in filters.iter().take(index).enumerate() {
+                let why = match (earlier, filter) {
+                    (Self::Redirect(_), Self::Rewrite(_)) | (Self::Rewrite(_), Self::Redirect(_)) => {
+                        format!("cannot stand beside item {first}: a request is redirected or rewritten")
+                    }
+                    (Self::Mirror(_), _) | (Self::Auth(_), _) => continue,
+                    _ if std::mem::discriminant(earlier) == std::mem::discriminant(filter) => {
+                        format!("is the same as item {first}")
+                    }
+                    _ => continue,
+                };
+                return Err(FieldError::new(why).within_item(index));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl HeaderModifier {

@@ -14,6 +14,7 @@ pub mod pattern;
 pub mod resilience;
 pub mod route;
 pub mod service;
+pub mod session;
 pub mod snapshot;
 pub mod spiffe;
 pub mod traffic_policy;

@@ -35,6 +35,8 @@ impl Timeouts {
 pub struct RetryPolicy {
     /// Response codes worth another attempt. Connection errors and refused streams always are.
     pub codes: BTreeSet<u16>,
+    /// gRPC statuses worth another attempt, as long as the answer has no message.
+    pub grpc_codes: BTreeSet<u8>,
     /// How many times to try again after the first attempt; at most [`RetryPolicy::MAX_ATTEMPTS`].
     pub attempts: u8,
     /// The shortest wait before another attempt; it doubles with each, with full jitter.
@@ -69,10 +71,48 @@ impl RetryPolicy {
         }
         Ok(Self {
             codes,
+            grpc_codes: BTreeSet::new(),
             attempts,
             backoff,
         })
     }
+
+    /// The same, with these gRPC statuses: none is 0, which is OK, or over 16.
+    pub fn with_grpc_codes(self, grpc_codes: BTreeSet<u8>) -> Result<Self, FieldError> {
+        if let Some(code) = grpc_codes.iter().find(|code| !(1..=16).contains(*code)) {
+            let why = format!("{code} is not a failing gRPC status (1-16)");
+            return Err(FieldError::at("grpcCodes", why));
+        }
+        Ok(Self { grpc_codes, ..self })
+    }
+}
+
+/// gRPC's statuses by number, as they are written.
+pub const GRPC_STATUS_NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// Reads a gRPC status by its name, `UNAVAILABLE` for 14; upper or lower case, with `_` or `-`.
+pub fn grpc_status_by_name(name: &str) -> Option<u8> {
+    let wanted = name.to_ascii_uppercase().replace('-', "_");
+    let at = GRPC_STATUS_NAMES.iter().position(|known| *known == wanted)?;
+    u8::try_from(at).ok()
 }
 
 /// How many retries a destination may be sent, as a share of its requests: always on, so that retries

@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::filter::Filter;
 use crate::pattern::{Regex, ValuePattern};
 use crate::resilience::{RetryPolicy, Timeouts};
+use crate::session::SessionPersistence;
 use crate::{FieldError, ServicePort, TrafficPolicy};
 
 /// One rule of one route.
@@ -21,10 +22,22 @@ pub struct Rule {
     pub backends: Vec<Backend>,
     pub timeouts: Timeouts,
     pub retry: Option<RetryPolicy>,
+    pub session: Option<SessionPersistence>,
     /// What stands over the policies of its backends.
     pub policy: Option<Arc<TrafficPolicy>>,
     /// The first that fits a request is done to it; those of the backend come after them.
     pub faults: Vec<Fault>,
+}
+
+impl Rule {
+    /// The services that its requests may reach: backends, mirrors, and whoever is asked whether they may go on.
+    pub fn targets(&self) -> impl Iterator<Item = &ServicePort> {
+        let of_backends = self.backends.iter().flat_map(|backend| {
+            let of_filters = backend.filters.iter().filter_map(Filter::target);
+            backend.target.iter().chain(of_filters)
+        });
+        of_backends.chain(self.filters.iter().filter_map(Filter::target))
+    }
 }
 
 /// A rule without a name that takes every request and has no backend yet.
@@ -37,6 +50,7 @@ impl Default for Rule {
             backends: Vec::new(),
             timeouts: Timeouts::default(),
             retry: None,
+            session: None,
             policy: None,
             faults: Vec::new(),
         }

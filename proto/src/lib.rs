@@ -1,5 +1,7 @@
-//! The wire contract: generated code in [`v1`], and the only conversion between wire and model in [`convert`].
+//! The wire contract: generated code in [`v1`], and the only conversion between wire and model in [`convert`]; and the
+//! questions to authorization services, whose contract is Envoy's, in [`authz`].
 
+pub mod authz;
 pub mod convert;
 
 /// Messages and services of `weft/v1/*.proto`.

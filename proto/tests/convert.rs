@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 use model::endpoint::{Endpoint, EndpointSet, Endpoints, OutsidePort};
-use model::filter::{Filter, HeaderModifier};
+use model::filter::{
+    Allowed, AuthProtocol, Cors, ExternalAuth, Filter, Fraction, HeaderModifier, Mirror, PathChange,
+    Redirect, Rewrite, Scheme, precise_hostname,
+};
 use model::pattern::{Regex, ValuePattern};
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::{Backend, PathMatch, RequestMatch, Rule};
 use model::service::{AppProtocol, Destination, DestinationPort};
+use model::session::{SessionCarrier, SessionPersistence};
 use model::snapshot::{Inbound, Resource, ServedPort};
 use model::{Labels, ServiceName, ServicePort, SpiffeId};
 use proptest::collection::{btree_map, btree_set, hash_map, vec};
@@ -391,32 +395,42 @@ fn rule() -> impl Strategy<Value = Rule> {
         prop::collection::btree_set(400u16..600, 0..4),
         0u8..21,
         0u64..60_001,
+        prop::collection::btree_set(1u8..17, 0..4),
     );
-    let retry = retry.prop_map(|(codes, attempts, backoff): (BTreeSet<u16>, u8, u64)| {
-        RetryPolicy::new(codes, attempts, Duration::from_millis(backoff)).expect("within bounds")
-    });
-    let backend = (option::of(service_port()), 0u32..1_000_001, vec(filter(), 0..2));
+    let retry = retry.prop_map(
+        |(codes, attempts, backoff, grpc): (BTreeSet<u16>, u8, u64, BTreeSet<u8>)| {
+            let policy = RetryPolicy::new(codes, attempts, Duration::from_millis(backoff));
+            policy
+                .and_then(|policy| policy.with_grpc_codes(grpc))
+                .expect("within bounds")
+        },
+    );
+    let backend = (option::of(service_port()), 0u32..1_000_001, filters());
     let backend = backend.prop_map(|(target, weight, filters)| {
         Backend::new(target, "written/so:80", weight, filters).expect("within bounds")
     });
     (
         "[A-Za-z/#0-9]{0,20}",
         vec(wanted(), 1..3),
-        vec(filter(), 0..3),
+        filters(),
         vec(backend, 0..3),
         timeouts,
         option::of(retry),
+        option::of(session()),
     )
-        .prop_map(|(name, matches, filters, backends, timeouts, retry)| Rule {
-            name: name.into(),
-            matches,
-            filters,
-            backends,
-            timeouts,
-            retry,
-            policy: None,
-            faults: Vec::new(),
-        })
+        .prop_map(
+            |(name, matches, filters, backends, timeouts, retry, session)| Rule {
+                name: name.into(),
+                matches,
+                filters,
+                backends,
+                timeouts,
+                retry,
+                session,
+                policy: None,
+                faults: Vec::new(),
+            },
+        )
 }
 
 fn wanted() -> impl Strategy<Value = RequestMatch> {
@@ -458,15 +472,143 @@ fn header_name() -> impl Strategy<Value = HeaderName> {
     "x-[a-z]{1,8}".prop_map(|name| name.parse().expect("a token"))
 }
 
+/// Of those that are drawn, as many as go together.
+fn filters() -> impl Strategy<Value = Vec<Filter>> {
+    vec(filter(), 0..5).prop_map(|mut filters| {
+        while Filter::compatible(&filters).is_err() {
+            filters.pop();
+        }
+        filters
+    })
+}
+
 fn filter() -> impl Strategy<Value = Filter> {
     let field = || {
         (header_name(), "[ -~]{0,12}")
             .prop_map(|(name, value)| (name, HeaderValue::from_str(&value).expect("visible")))
     };
-    let modifier = (vec(header_name(), 0..3), vec(field(), 0..3), vec(field(), 0..3))
-        .prop_map(|(remove, set, add)| HeaderModifier::new(remove, set, add).expect("not reserved"));
-    (modifier, any::<bool>()).prop_map(|(modifier, request)| match request {
-        true => Filter::RequestHeaders(modifier),
-        false => Filter::ResponseHeaders(modifier),
-    })
+    let modifier = || {
+        (vec(header_name(), 0..3), vec(field(), 0..3), vec(field(), 0..3))
+            .prop_map(|(remove, set, add)| HeaderModifier::new(remove, set, add).expect("not reserved"))
+    };
+    let hostname =
+        || option::of("[a-z]{1,9}[.]org".prop_map(|name| precise_hostname(&name).expect("one name")));
+    let scheme = option::of(prop::sample::select(vec![Scheme::Http, Scheme::Https]));
+    let status = prop::sample::select(&Redirect::STATUSES[..]);
+    let redirect = (
+        scheme,
+        hostname(),
+        option::of(path_change()),
+        option::of(1u16..),
+        status,
+    )
+        .prop_map(|(scheme, hostname, path, port, status)| Redirect {
+            scheme,
+            hostname,
+            path,
+            port,
+            status: Redirect::status(status).expect("a redirect"),
+        });
+    let rewrite =
+        (hostname(), option::of(path_change())).prop_map(|(hostname, path)| Rewrite { hostname, path });
+    let mirror =
+        (service_port(), 0u32..100, 100u32..1000).prop_map(|(target, numerator, denominator)| Mirror {
+            target,
+            share: Fraction::new(numerator, denominator).expect("a fraction"),
+        });
+    prop_oneof![
+        modifier().prop_map(Filter::RequestHeaders),
+        modifier().prop_map(Filter::ResponseHeaders),
+        redirect.prop_map(Filter::Redirect),
+        rewrite.prop_map(Filter::Rewrite),
+        mirror.prop_map(Filter::Mirror),
+        cors().prop_map(Filter::Cors),
+        auth().prop_map(Filter::Auth),
+    ]
+}
+
+fn path_change() -> impl Strategy<Value = PathChange> {
+    let prefix = ("(/[a-z]{1,5}){1,3}", "(/[a-z]{0,5}){0,3}").prop_map(|(matched, replacement)| {
+        let matched = PathMatch::prefix(&matched).expect("a path");
+        PathChange::prefix(&matched, &replacement).expect("a path")
+    });
+    prop_oneof![
+        "/[a-z/%41]{0,9}".prop_filter_map("a path", |path| PathChange::full(&path).ok()),
+        prefix
+    ]
+}
+
+fn cors() -> impl Strategy<Value = Cors> {
+    let origin = prop::sample::select(vec![
+        "*",
+        "https://*.a.org",
+        "http://b:8080",
+        "https://*",
+        "http://c",
+    ]);
+    let names = || {
+        let some = vec(header_name(), 0..3).prop_map(Allowed::These);
+        prop_oneof![Just(Allowed::Any), some]
+    };
+    let methods = vec(prop::sample::select(&Cors::METHODS[..]), 0..3).prop_map(Allowed::These);
+    let methods = prop_oneof![Just(Allowed::Any), methods];
+    (
+        vec(origin, 0..3),
+        any::<bool>(),
+        methods,
+        names(),
+        names(),
+        any::<u32>(),
+    )
+        .prop_map(
+            |(origins, allow_credentials, allow_methods, allow_headers, expose_headers, max_age)| Cors {
+                allow_origins: origins
+                    .iter()
+                    .map(|origin| origin.parse().expect("an origin"))
+                    .collect(),
+                allow_credentials,
+                allow_methods,
+                allow_headers,
+                expose_headers,
+                max_age,
+            },
+        )
+}
+
+fn auth() -> impl Strategy<Value = ExternalAuth> {
+    let names = || vec(header_name(), 0..3);
+    let http = ("(/[a-z]{1,5}){0,3}", names(), names()).prop_map(|(path, headers, response_headers)| {
+        AuthProtocol::Http {
+            path,
+            headers,
+            response_headers,
+        }
+    });
+    let protocol = prop_oneof![names().prop_map(|headers| AuthProtocol::Grpc { headers }), http];
+    (
+        option::of(service_port()),
+        protocol,
+        0..=ExternalAuth::MAX_BODY_BYTES,
+    )
+        .prop_map(|(target, protocol, bytes)| {
+            ExternalAuth::new(target, "written/so:80", protocol, bytes).expect("small")
+        })
+}
+
+fn session() -> impl Strategy<Value = SessionPersistence> {
+    let carrier = prop::sample::select(vec![
+        SessionCarrier::Cookie,
+        SessionCarrier::PermanentCookie,
+        SessionCarrier::Header,
+    ]);
+    (
+        carrier,
+        "[a-zA-Z0-9-]{1,20}",
+        1u64..1_000_000,
+        option::of(1u64..1_000_000),
+    )
+        .prop_map(|(carrier, name, absolute, idle)| {
+            let [absolute, idle] = [Some(absolute), idle].map(|ms| ms.map(Duration::from_millis));
+            SessionPersistence::new(carrier, &name, absolute, idle).expect("valid")
+        })
 }

@@ -15,11 +15,13 @@ use decision::message::host;
 use decision::traffic::balance::key;
 use decision::traffic::quickest::Quickest;
 use decision::traffic::route::{RequestView, RouteTable};
+use decision::traffic::session::EndpointKey;
 use decision::traffic::shadow::{Example, Governed as Verdict};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
 use model::endpoint::OutsidePort;
-use model::filter::Filter;
+use model::fault::Fault;
+use model::filter::{Filter, HeaderModifier, Rewrite};
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::Rule;
 use model::traffic_policy::{Algorithm, HashKey};
@@ -27,10 +29,12 @@ use model::{Destination, EndpointSet, ServicePort, Snapshot, TrafficPolicy};
 
 use crate::config::Learned;
 use crate::gateway::plan::Plan;
+use crate::http::gate::Gate;
+use crate::http::mirror::MirrorTo;
 use crate::shadow::{self, Watch};
 use crate::stats::Direction;
 use crate::telemetry::Labels;
-use crate::upstream::Cluster;
+use crate::upstream::{Cluster, Wanted};
 use crate::worker::{Budget, Worker};
 
 /// The destinations that one worker's callers named.
@@ -62,6 +66,8 @@ pub(crate) struct Known {
     governed: Governed,
     /// By rule and backend, as they are used.
     lanes: RefCell<HashMap<(usize, usize), Rc<Lane>>>,
+    /// By rule, as they are used.
+    gates: RefCell<HashMap<usize, Labelled<Gate>>>,
 }
 
 /// Whose rules govern requests.
@@ -82,20 +88,31 @@ struct Tables {
     shadow: Option<Rc<RouteTable>>,
 }
 
+/// What there may be, with the labels of the requests that it answers.
+type Labelled<T> = Option<(Rc<T>, Rc<Labels>)>;
+
 /// One backend of one rule: everything that is the same for all requests that go there.
 pub(crate) struct Lane {
     pub(crate) backend: ServicePort,
     pub(crate) cluster: Rc<Cluster>,
     /// `None` where nothing is known of the backend's endpoints.
     pub(crate) endpoints: Option<Arc<EndpointSet>>,
-    /// What the rule wants changed, and behind it what the backend does.
-    pub(crate) filters: Vec<Filter>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<RetryPolicy>,
     /// Of the service that was called; at a gateway, where nobody calls one, and where a policy says, the backend's own.
     pub(crate) budget: Budget,
     /// What governs the endpoints; `None` where no policy does.
     pub(crate) policy: Option<Arc<TrafficPolicy>>,
+    /// What is done to requests on purpose; `None` where nothing is.
+    pub(crate) faults: Option<Rc<[Fault]>>,
+    /// What the rule wants changed in requests, and behind it what the backend does.
+    pub(crate) request: Vec<HeaderModifier>,
+    /// The same for answers.
+    pub(crate) response: Vec<HeaderModifier>,
+    pub(crate) rewrite: Option<Box<Rewrite>>,
+    pub(crate) mirrors: Vec<MirrorTo>,
+    /// Of the backend's own filters.
+    pub(crate) gate: Option<Rc<Gate>>,
     pub(crate) labels: Rc<Labels>,
     /// Of its answers.
     pub(crate) quickest: RefCell<Quickest>,
@@ -322,6 +339,7 @@ impl Known {
                 .recorder
                 .labels(Direction::Outbound, Some(&target), None, None),
             lanes: RefCell::default(),
+            gates: RefCell::default(),
             snapshot,
             target,
             governed,
@@ -409,6 +427,38 @@ impl Known {
         worker.shared.config.ledger().compare(watch, &now, &then, example);
     }
 
+    /// What may answer a rule's requests before they go anywhere; `None` where nothing does.
+    pub(crate) fn gate(&self, worker: &Worker, (index, rule): (usize, &Rule)) -> Labelled<Gate> {
+        if !rule.filters.iter().any(Gate::has) {
+            return None;
+        }
+        let mut gates = self.gates.borrow_mut();
+        let new = || {
+            let (target, route) = (Some(&self.target), Some(&rule.name));
+            let labels = worker.recorder.labels(Direction::Outbound, target, None, route);
+            Gate::of(worker, &self.snapshot, &rule.filters).map(|gate| (gate, labels))
+        };
+        let (gate, labels) = gates.entry(index).or_insert_with(new).as_ref()?;
+        Some((gate.clone(), labels.clone()))
+    }
+
+    /// The place of the rule's backend that has this endpoint, whatever its weight.
+    pub(crate) fn backend_with(
+        &self,
+        worker: &Worker,
+        (index, rule): (usize, &Rule),
+        endpoint: EndpointKey,
+    ) -> Option<usize> {
+        (0..rule.backends.len()).find(|at| {
+            let lane = self.lane(worker, Some((index, rule)), *at).ok();
+            lane.is_some_and(|lane| {
+                let set = lane.endpoints.as_ref();
+                let any = |set| Wanted::any(set, lane.policy.as_ref(), 0, Instant::now());
+                set.is_some_and(|set| lane.cluster.has(&any(set), endpoint))
+            })
+        })
+    }
+
     /// Where a rule's requests go for the backend at this place; to the service itself where no rule governs them.
     pub(crate) fn lane(
         &self,
@@ -420,14 +470,15 @@ impl Known {
         if let Some(lane) = self.lanes.borrow().get(&at) {
             return Ok(lane.clone());
         }
-        let (target, filters) = match rule {
-            None => (self.target.clone(), Vec::new()),
+        let (target, of_rule, of_backend) = match rule {
+            None => (self.target.clone(), &[][..], &[][..]),
             Some((_, rule)) => {
                 let backend = rule.backends.get(backend).ok_or(Reason::BackendNotFound)?;
                 let target = backend.target.clone().ok_or(Reason::BackendNotFound)?;
-                (target, [&rule.filters[..], &backend.filters].concat())
+                (target, &rule.filters[..], &backend.filters[..])
             }
         };
+        let filters = || of_rule.iter().chain(of_backend);
         let rule = rule.map(|(_, rule)| rule);
         let route = rule.map(|rule| &rule.name);
         let endpoints = self.snapshot.endpoints.get(&target.service).cloned();
@@ -451,9 +502,12 @@ impl Known {
             Governed::Service { .. } => &self.target,
             Governed::Listener(..) => &target,
         };
+        let of_port = endpoints.as_ref().and_then(|set| set.faults.get(&target.port));
+        let faults = rule.into_iter().flat_map(|rule| &rule.faults);
+        let faults: Rc<[Fault]> = faults.chain(of_port.into_iter().flatten()).cloned().collect();
         let lane = Rc::new(Lane {
+            faults: Some(faults).filter(|faults| !faults.is_empty()),
             cluster: worker.cluster(&apart(governs)),
-            filters,
             timeouts: or_timeouts(own_timeouts, timeouts),
             retry: rule
                 .and_then(|rule| rule.retry.clone())
@@ -462,6 +516,13 @@ impl Known {
                 Some(policy) => worker.budget(&apart(constrains), Some(policy)),
                 None => worker.budget(&(budgeted.clone(), None), None),
             },
+            request: filters().filter_map(of_requests).cloned().collect(),
+            response: filters().filter_map(of_responses).cloned().collect(),
+            rewrite: filters().filter_map(as_rewrite).fold(None, overruled),
+            mirrors: filters()
+                .filter_map(|filter| MirrorTo::of(worker, &self.snapshot, filter))
+                .collect(),
+            gate: Gate::of(worker, &self.snapshot, of_backend),
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&self.target), Some(&target), route),
@@ -483,4 +544,33 @@ fn or_timeouts(own: Timeouts, policy: Timeouts) -> Timeouts {
         request,
         backend_request: backend_request.map(|one| request.map_or(one, |whole| one.min(whole))),
     }
+}
+fn of_requests(filter: &Filter) -> Option<&HeaderModifier> {
+    match filter {
+        Filter::RequestHeaders(modifier) => Some(modifier),
+        _ => None,
+    }
+}
+
+fn of_responses(filter: &Filter) -> Option<&HeaderModifier> {
+    match filter {
+        Filter::ResponseHeaders(modifier) => Some(modifier),
+        _ => None,
+    }
+}
+
+fn as_rewrite(filter: &Filter) -> Option<&Rewrite> {
+    match filter {
+        Filter::Rewrite(rewrite) => Some(rewrite),
+        _ => None,
+    }
+}
+
+/// What a backend wants comes before what its rule wants.
+fn overruled(before: Option<Box<Rewrite>>, rewrite: &Rewrite) -> Option<Box<Rewrite>> {
+    let before = before.unwrap_or_default();
+    Some(Box::new(Rewrite {
+        hostname: rewrite.hostname.clone().or(before.hostname),
+        path: rewrite.path.clone().or(before.path),
+    }))
 }

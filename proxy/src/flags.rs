@@ -106,6 +106,9 @@ pub struct SidecarFlags {
     /// A connection without a request, or a tunnel without a byte, is closed after it.
     #[arg(long, env = "WEFT_IDLE_TIMEOUT", default_value = "1h", value_parser = humantime::parse_duration)]
     pub idle_timeout: std::time::Duration,
+    /// A client of a gateway's UDP port is forgotten after it.
+    #[arg(long, env = "WEFT_UDP_IDLE_TIMEOUT", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub udp_idle_timeout: std::time::Duration,
     /// How long a stopping sidecar lets requests finish.
     #[arg(long, env = "WEFT_DRAIN_TIMEOUT", default_value = "20s", value_parser = humantime::parse_duration)]
     pub drain_timeout: std::time::Duration,
@@ -208,6 +211,7 @@ impl SidecarFlags {
                 connect_timeout: self.connect_timeout,
                 idle_timeout: self.idle_timeout,
                 drain_timeout: self.drain_timeout,
+                udp_idle_timeout: self.udp_idle_timeout,
                 connections_per_source: self.connections_per_source,
                 ..Limits::default()
             },

@@ -9,12 +9,14 @@ use decision::traffic::lineage::{self, Inherited, TraceId};
 use decision::traffic::retry::{self, Attempts, Outcome, Verdict};
 use http::HeaderMap;
 use http::request::Parts;
+use model::resilience::RetryPolicy;
 use smallvec::SmallVec;
 use tokio::time::timeout_at;
 
 use crate::destinations::Lane;
 use crate::http::answer;
 use crate::http::replay::ReplaySource;
+use crate::http::session::Sticky;
 use crate::telemetry::Record;
 use crate::upstream::{Forwarded, Permit, Picked, Place, SendFailure, Spoken, Wanted};
 use crate::worker::Worker;
@@ -28,6 +30,8 @@ pub(crate) struct Plan<'s> {
     pub(crate) deadline: &'s Deadline,
     /// The request that this one is made for, where it is known.
     pub(crate) above: Option<(TraceId, Inherited)>,
+    /// Where the rule keeps sessions.
+    pub(crate) sticky: Option<&'s Sticky<'s>>,
     pub(crate) spoken: Spoken,
 }
 
@@ -67,6 +71,9 @@ pub(crate) async fn forward(
             now,
         );
         let result = attempt(plan, &picked, &parts, body, limit).await;
+        if let Some(sticky) = plan.sticky {
+            sticky.served(picked.member.key);
+        }
         if let Some(reason) = body.failure() {
             // The client broke off or broke the rules: no endpoint's fault, and nothing to repeat.
             span.failed(reason, false);
@@ -85,7 +92,9 @@ pub(crate) async fn forward(
         match &result {
             Ok(forwarded) => {
                 let head = &forwarded.parts;
-                span.responded(head.status, grpc::status(&head.headers), is_retried);
+                let status = forwarded.answer.peeked_trailers().and_then(grpc::status);
+                let status = status.or_else(|| grpc::status(&head.headers));
+                span.responded(head.status, status, is_retried);
             }
             Err(failure) => span.failed(failure.reason(), is_retried),
         }
@@ -94,6 +103,9 @@ pub(crate) async fn forward(
             Verdict::Deliver => return result.map_err(Failure::reason),
             Verdict::GiveUp => {
                 worker.give_up(plan.above.map(|(trace, _)| trace));
+                if record.attempts() > 1 && outcome == Outcome::Broken(Reason::ConnectionReset) {
+                    return Err(Reason::RetriesExhausted);
+                }
                 let mut result = result;
                 if let Ok(forwarded) = &mut result {
                     // Between sidecars only: what the application is told is for itself to say.
@@ -130,6 +142,7 @@ fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place], now: Instant) -> Resu
         set: endpoints,
         policy: plan.lane.policy.as_ref(),
         tried,
+        session: plan.sticky.and_then(Sticky::wanted),
         key: plan.key,
         dice: worker.dice(),
         now,
@@ -169,6 +182,12 @@ async fn attempt(
             Err(_) => Err(Failure::TimedOut(limit.reason)),
         },
     };
+    let sent = match sent {
+        Ok(forwarded) if is_undecided(plan.lane.retry.as_ref(), &forwarded) => {
+            Box::pin(peek(forwarded, limit)).await
+        }
+        sent => sent,
+    };
     match sent {
         Ok(mut forwarded) => {
             let now = Instant::now();
@@ -196,9 +215,36 @@ async fn attempt(
     }
 }
 
+/// Whether it takes more than the head to say how a gRPC call went: the policy names statuses, and there is none yet.
+fn is_undecided(policy: Option<&RetryPolicy>, forwarded: &Forwarded) -> bool {
+    let headers = &forwarded.parts.headers;
+    policy.is_some_and(|policy| !policy.grpc_codes.is_empty())
+        && grpc::is_grpc(headers)
+        && grpc::status(headers).is_none()
+}
+
+/// Waits for what follows the head: a message, or trailers.
+async fn peek(forwarded: Forwarded, limit: Option<AttemptLimit>) -> Result<Forwarded, Failure> {
+    let Forwarded { parts, answer } = forwarded;
+    let peeked = match limit {
+        None => answer.peek().await,
+        Some(limit) => match timeout_at(limit.at.into(), answer.peek()).await {
+            Ok(peeked) => peeked,
+            Err(_) => return Err(Failure::TimedOut(limit.reason)),
+        },
+    };
+    match peeked {
+        Ok(answer) => Ok(Forwarded { parts, answer }),
+        Err(reason) => Err(Failure::Send(SendFailure::Broken(reason))),
+    }
+}
+
 fn outcome_of(result: &Result<Forwarded, Failure>) -> Outcome {
     match result {
-        Ok(forwarded) => outcome_of_response(forwarded.parts.status, &forwarded.parts.headers),
+        Ok(forwarded) => match forwarded.answer.peeked_trailers().and_then(grpc::status) {
+            Some(status) => Outcome::Grpc(status),
+            None => outcome_of_response(forwarded.parts.status, &forwarded.parts.headers),
+        },
         Err(Failure::Send(SendFailure::NotSent(reason))) => Outcome::NotSent(*reason),
         Err(Failure::Send(SendFailure::Broken(reason))) => Outcome::Broken(*reason),
         Err(Failure::TimedOut(_)) => Outcome::TimedOut,

@@ -2,7 +2,8 @@
 //!
 //! A request enters at [`listener`], is told apart in [`connection`], and takes the steps of [`http::outbound`]
 //! or [`http::inbound`]; [`forward`] makes the attempts and [`upstream`] the connections. What the proxy knows
-//! comes through [`config`], who it is through [`identity`]. [`Proxy::start`] puts it together; [`standalone`] does
+//! comes through [`config`], who it is through [`identity`]. At the edge of the mesh it is a [`gateway`], whose requests
+//! enter elsewhere and take the same steps. [`Proxy::start`] puts it together; [`standalone`] does
 //! without what only a whole process needs.
 
 mod admin;

@@ -88,6 +88,13 @@ pub struct Limits {
     pub pool_idle_connections: usize,
     /// A request's body up to this size can be sent again. Default 64 KiB.
     pub replay_bytes: usize,
+    /// Copies of requests (`RequestMirror`) that one worker has on their way at once, each with a body of up to
+    /// `replay_bytes`; further ones are not sent. Default 256.
+    pub mirrored_requests: usize,
+    /// The answer to a copy must be there by then. Default 10 s.
+    pub mirror_timeout: Duration,
+    /// The answer whether a request may go on (`ExternalAuth`) must be there by then. Default 5 s.
+    pub auth_timeout: Duration,
     /// Open connections per listener. Default 50,000.
     pub connections: usize,
     /// Open connections per listener and source address. Default 10,000.
@@ -137,6 +144,9 @@ impl Default for Limits {
             pool_idle_timeout: Duration::from_secs(60),
             pool_idle_connections: 256,
             replay_bytes: 64 * 1024,
+            mirrored_requests: 256,
+            mirror_timeout: Duration::from_secs(10),
+            auth_timeout: Duration::from_secs(5),
             connections: 50_000,
             connections_per_source: 10_000,
             http2_connections: 8,

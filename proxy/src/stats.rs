@@ -34,6 +34,17 @@ pub struct Stats {
     pub handshakes_full: u64,
     /// Those that resumed a session.
     pub handshakes_resumed: u64,
+    pub mirrors: MirrorStats,
+}
+
+/// Copies of requests by how they ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MirrorStats {
+    pub answered: u64,
+    /// Sent, perhaps, and not answered in time.
+    pub failed: u64,
+    /// Never sent, because of a limit or because the request's body did not end.
+    pub abandoned: u64,
 }
 
 /// The certificate in use.
@@ -168,6 +179,15 @@ pub(crate) struct Registry {
     pub(crate) connections_open: AtomicU64,
     pub(crate) handshakes_full: AtomicU64,
     pub(crate) handshakes_resumed: AtomicU64,
+    pub(crate) mirrors: MirrorCells,
+}
+
+/// As [`MirrorStats`].
+#[derive(Debug, Default)]
+pub(crate) struct MirrorCells {
+    pub(crate) answered: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) abandoned: AtomicU64,
 }
 
 impl Registry {
@@ -214,6 +234,11 @@ impl Registry {
             connections_open: self.connections_open.load(Relaxed),
             handshakes_full: self.handshakes_full.load(Relaxed),
             handshakes_resumed: self.handshakes_resumed.load(Relaxed),
+            mirrors: MirrorStats {
+                answered: self.mirrors.answered.load(Relaxed),
+                failed: self.mirrors.failed.load(Relaxed),
+                abandoned: self.mirrors.abandoned.load(Relaxed),
+            },
             ..Stats::default()
         }
     }
@@ -339,6 +364,20 @@ impl Collector for StatsCollector {
             ("resumed", stats.handshakes_resumed),
         ] {
             ConstCounter::new(value).encode(family.encode_family(&[("kind", kind)])?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "weft_mirrored_requests",
+            "Copies of requests by how they ended",
+            None,
+            ConstCounter::new(0u64).metric_type(),
+        )?;
+        let mirrors = stats.mirrors;
+        for (outcome, value) in [
+            ("answered", mirrors.answered),
+            ("failed", mirrors.failed),
+            ("abandoned", mirrors.abandoned),
+        ] {
+            ConstCounter::new(value).encode(family.encode_family(&[("outcome", outcome)])?)?;
         }
         let until_expiry = stats.certificate.as_ref().map_or(0, |certificate| {
             let left = certificate

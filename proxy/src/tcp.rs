@@ -87,7 +87,7 @@ where
     let Some(served) = served else {
         return tracing::info!(client = %downstream.client, "closed: that service is not served here");
     };
-    match worker.app(served.app).open_tcp().await {
+    match worker.app(served.app).open_tcp(false).await {
         Ok(app) => tunnel(client, app, worker.limits.idle_timeout).await,
         Err(reason) => tracing::info!(app = %served.app, reason = reason.detail(), "closed: no application"),
     }
@@ -117,18 +117,16 @@ async fn reach<S: AsyncRead + Unpin>(
         .get(&service.service)
         .and_then(Option::as_ref);
     let port = destination.and_then(|destination| destination.ports.get(&service.port));
-    let target = match port {
-        Some(port) if !port.streams.is_empty() => {
-            let sni = if stream::asks_for_sni(&port.streams) {
-                server_name(client, first, worker.limits.detect_timeout).await
-            } else {
-                None
-            };
-            choose(worker, &port.streams, sni.as_deref())?
-        }
-        _ => service,
+    let Some(port) = port.filter(|port| !port.streams.is_empty()) else {
+        return open(worker, &snapshot, service, source, false).await;
     };
-    open(worker, &snapshot, target, source).await
+    let sni = if stream::asks_for_sni(&port.streams) {
+        server_name(client, first, worker.limits.detect_timeout).await
+    } else {
+        None
+    };
+    let target = choose(worker, &port.streams, sni.as_deref())?;
+    open(worker, &snapshot, target, source, sni.is_some()).await
 }
 
 /// Where a connection, or a datagram, goes by these rules.
@@ -172,12 +170,13 @@ async fn server_name<S: AsyncRead + Unpin>(
     Some(name).filter(|name| !name.is_empty())
 }
 
-/// Opens a connection to an endpoint of `service`, for a client at `source`.
+/// Opens a connection to an endpoint of `service`, for a client at `source`. `is_tls`: what will pass on it is TLS already.
 pub(crate) async fn open(
     worker: &Worker,
     snapshot: &Snapshot,
     service: &ServicePort,
     source: IpAddr,
+    is_tls: bool,
 ) -> Result<Leg, Reason> {
     let endpoints = snapshot
         .endpoints
@@ -203,6 +202,7 @@ pub(crate) async fn open(
             set: endpoints,
             policy,
             tried: &tried,
+            session: None,
             key,
             dice: worker.dice(),
             now: Instant::now(),
@@ -210,7 +210,7 @@ pub(crate) async fn open(
         let Some(picked) = cluster.pick(&wanted) else {
             break;
         };
-        let opened = picked.member.upstream.open_tcp().await;
+        let opened = picked.member.upstream.open_tcp(is_tls).await;
         if policy.is_some() {
             let outcome = match &opened {
                 // Nothing more is known of what passes than that it can.

@@ -3,7 +3,7 @@
 //! A connection lives and dies on one worker. What workers share is read without a lock (the snapshot, the
 //! identity) or written by one relaxed addition (the counts).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -65,6 +65,8 @@ pub(crate) struct Worker {
     pub(crate) destinations: Destinations,
     /// The requests that the application is answering.
     pub(crate) lineages: Rc<RefCell<Lineages>>,
+    /// Copies of requests on their way.
+    pub(crate) mirrored: Cell<usize>,
     dice: RefCell<SmallRng>,
     split_dice: RefCell<EvenDice>,
     /// Connections and tunnels; a stopping worker waits for them.
@@ -105,6 +107,7 @@ impl Worker {
             budgets: RefCell::default(),
             destinations: Destinations::default(),
             lineages: Rc::default(),
+            mirrored: Cell::new(0),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             split_dice: RefCell::new(EvenDice::new(rand::random())),
             tasks: TaskTracker::new(),

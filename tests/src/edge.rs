@@ -1,5 +1,6 @@
 //! What is outside the mesh and speaks TLS: an authority of its own, clients of a gateway, and servers behind one.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,17 +13,23 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, server};
 
 use crate::app::App;
 use crate::wait::within;
 
-/// A port on 127.0.0.1 that was free a moment ago.
+/// A port on 127.0.0.1, for TCP and UDP, that was free a moment ago. It is none of those that the kernel gives to whoever
+/// asks for any, so that nobody else comes to have it meanwhile.
 pub async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("an address").port()
+    loop {
+        let dice = RandomState::new().build_hasher().finish();
+        let port = 10_000 + u16::try_from(dice % 20_000).expect("small");
+        if TcpListener::bind(at(port)).await.is_ok() && UdpSocket::bind(at(port)).await.is_ok() {
+            return port;
+        }
+    }
 }
 
 /// That port as an address.

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 
 use http::Version;
 use tests::client::Http;
-use tests::edge::{Authority, at, behind_tls, free_port};
+use tests::edge::{Authority, Client, at, behind_tls, free_port};
 use tests::{App, Mesh, Raw, Sidecar, yaml};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -179,4 +179,36 @@ async fn a_gateway_calls_it_as_a_sidecar_does() {
     api.mesh.apply(&trusting("other.example.com", "")).await;
     let answer = Http::http1(at(port)).await.get("http://www.example.com/").await;
     assert_eq!(answer.verdict(), (503, "peer_refused"));
+}
+
+#[tokio::test]
+async fn tls_that_is_passed_on_is_not_wrapped_again() {
+    let authority = Authority::new("test");
+    let (app, port) = (App::echo("api").await, free_port().await);
+    let shown = authority.certificate(&["api.example.com"]);
+    let (address, _names) = behind_tls(&app, &shown, &[]).await;
+    let yaml = yaml::authorities("ca", &authority.pem())
+        + &yaml::outside("api", 443, "tls", &[address])
+        + &trusting("api.example.com", "")
+        + &yaml::gateway(
+            "edge",
+            &[format!(
+                "{{name: pass, port: {port}, protocol: TLS, tls: {{mode: Passthrough}}}}"
+            )],
+        )
+        + &yaml::object(
+            "TLSRoute",
+            "api",
+            "{parentRefs: [{name: edge}], hostnames: [api.example.com], rules: [{backendRefs: [{name: api, port: 443}]}]}",
+        );
+    let mesh = Mesh::with(&yaml).await;
+    let _gateway = mesh.gateway("edge").start().await;
+    let stream = Client::trusting(&authority)
+        .connect(at(port), "api.example.com")
+        .await
+        .unwrap();
+    assert_eq!(
+        Http::tls(stream).await.ask("api.example.com", "/").await.status,
+        200
+    );
 }

@@ -6,12 +6,19 @@
     clippy::large_futures
 )]
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::Bytes;
 use http::{Response, Version};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tests::client::{Http, nothing, request};
 use tests::echo::{self, EchoClient, words};
 use tests::edge::{at, free_port};
+use tests::otlp::Receiver;
 use tests::{App, Load, Mesh, Raw, Sidecar, eventually, within, yaml};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn listener(name: &str, port: u16, hostname: &str) -> String {
     let hostname = match hostname {
@@ -204,25 +211,32 @@ async fn within_a_listener_the_more_specific_host_name_has_the_first_word_and_no
 
 #[tokio::test]
 async fn weights_filters_and_retries_are_those_of_any_route() {
-    let bad = App::answering(|_| Response::builder().status(503).body(Bytes::new()).unwrap()).await;
+    let failures = Arc::new(AtomicUsize::new(3));
+    let flaky = App::answering(move |_| {
+        let failed = failures
+            .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+            .is_ok();
+        let status = if failed { 503 } else { 200 };
+        Response::builder().status(status).body(Bytes::new()).unwrap()
+    })
+    .await;
     let rule = "{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-mark, value: set}]}}], \
                 retry: {codes: [503], attempts: 3, backoff: 1ms}, \
-                backendRefs: [{name: inside, port: 80, weight: 9}, {name: mixed, port: 80, weight: 1}]}";
-    let mixed = App::echo("mixed").await;
-    let routes = yaml::outside("mixed", 80, "http", &[bad.address, mixed.address])
-        + &route("shop", "edge", "", &[rule.to_owned()]);
+                backendRefs: [{name: inside, port: 80, weight: 9}, {name: flaky, port: 80, weight: 1}]}";
+    let routes =
+        yaml::outside("flaky", 80, "http", &[flaky.address]) + &route("shop", "edge", "", &[rule.to_owned()]);
     let edge = Edge::start(&routes).await;
     let mut client = Http::http1(at(edge.port)).await;
     for _ in 0..100 {
         assert_eq!(client.get("http://www.example.com/").await.status, 200);
     }
-    let (inside, mixed) = (edge.inside.requests(), mixed.requests());
-    assert!((7..=13).contains(&mixed.len()), "{} of 100", mixed.len());
-    assert!(!bad.requests().is_empty() && inside.len() + mixed.len() == 100);
+    let (inside, flaky) = (edge.inside.requests(), flaky.requests());
+    assert!((7..=13).contains(&(flaky.len() - 3)), "{} of 100", flaky.len());
+    assert_eq!(inside.len() + flaky.len(), 100 + 3);
     assert!(
         inside
             .iter()
-            .chain(&mixed)
+            .chain(&flaky)
             .all(|request| request.header("x-mark") == "set")
     );
 }
@@ -299,4 +313,63 @@ async fn a_gateway_that_stops_finishes_what_it_has() {
     assert!(status.success(), "{status}");
     let call = request("GET", "http://a/").body(nothing()).unwrap();
     assert!(client.try_send(call).await.is_err());
+}
+
+#[tokio::test]
+async fn a_websocket_passes() {
+    let port = free_port().await;
+    let app = App::raw(|mut stream| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if !matches!(stream.read_buf(&mut head).await, Ok(1..)) {
+                return;
+            }
+        }
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        if stream.write_all(answer).await.is_ok() {
+            let (mut read, mut write) = stream.into_split();
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        }
+    })
+    .await;
+    let routes =
+        yaml::outside("chat", 80, "http", &[app.address]) + &route("chat", "edge", "", &[to("/", "chat")]);
+    let _edge = Edge::with(port, &[listener("web", port, "")], &routes).await;
+    let mut raw = Raw::connect(at(port)).await;
+    raw.send("GET / HTTP/1.1\r\nhost: chat\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        .await;
+    let head = raw.read_until(b"\r\n\r\n").await;
+    assert!(
+        head.starts_with(b"HTTP/1.1 101 "),
+        "{}",
+        String::from_utf8_lossy(&head)
+    );
+    raw.send("ping").await;
+    assert_eq!(raw.read_exact(4).await, b"ping");
+}
+
+#[tokio::test]
+async fn a_trace_begins_at_the_edge() {
+    let (app, port) = (App::echo("app").await, free_port().await);
+    let yaml = yaml::outside("app", 80, "http", &[app.address])
+        + &yaml::gateway("edge", &[listener("web", port, "")])
+        + &route("shop", "edge", "", &[to("/", "app")]);
+    let mesh = Mesh::with(&yaml).await;
+    let receiver = Receiver::start().await;
+    let _gateway = mesh.gateway("edge").traces(&receiver).start().await;
+    Http::http1(at(port))
+        .await
+        .get("http://www.example.com/path")
+        .await;
+    let root = receiver
+        .wait("a span without a parent", |spans| {
+            spans.iter().find(|span| span.parent.is_empty()).cloned()
+        })
+        .await;
+    assert_eq!((&*root.service, root.kind), ("edge", SpanKind::Client));
+    assert_eq!(root.attribute("url.full"), "http://www.example.com/path");
+    assert_eq!(root.attribute("server.port"), port.to_string());
+    assert_eq!(root.attribute("weft.route"), "HTTPRoute/default/shop#0");
+    let sent = app.requests().remove(0);
+    assert!(sent.header("traceparent").contains(&root.trace_id));
 }

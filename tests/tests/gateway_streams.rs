@@ -282,3 +282,65 @@ async fn datagrams_of_one_client_go_to_one_backend() {
         assert_eq!(client.ask("again").await, "blue again");
     }
 }
+
+#[tokio::test]
+async fn a_client_of_datagrams_that_says_nothing_is_forgotten() {
+    let (backend, _task) = datagrams("dns ").await;
+    let port = free_port().await;
+    let yaml = yaml::outside_over("UDP", "dns", 53, "", &[backend])
+        + &yaml::gateway("edge", &[format!("{{name: dns, port: {port}, protocol: UDP}}")])
+        + &route("UDPRoute", "dns", "", "{name: dns, port: 53}");
+    let mesh = Mesh::with(&yaml).await;
+    let gateway = mesh
+        .gateway("edge")
+        .arg("--udp-idle-timeout", "200ms")
+        .start()
+        .await;
+    let client = Datagrams::to(port).await;
+    assert_eq!(client.ask("one").await, "dns one");
+    gateway
+        .process
+        .log_line("a client of datagrams is forgotten")
+        .await;
+    assert_eq!(client.ask("two").await, "dns two");
+}
+
+#[tokio::test]
+async fn a_port_may_end_tls_for_one_name_and_pass_it_on_for_another() {
+    let (authority, app, port) = (Authority::new("test"), App::echo("app").await, free_port().await);
+    let [here, there] =
+        ["here", "there"].map(|name| authority.certificate(&[&format!("{name}.example.com")]));
+    let (behind, _names) = behind_tls(&app, &there, &[]).await;
+    let listeners = [
+        format!(
+            "{{name: here, port: {port}, protocol: HTTPS, hostname: here.example.com, \
+             tls: {{certificateRefs: [{{name: cert}}]}}}}"
+        ),
+        format!(
+            "{{name: there, port: {port}, protocol: TLS, hostname: there.example.com, tls: {{mode: Passthrough}}}}"
+        ),
+    ];
+    let yaml = yaml::secret("cert", &here.chain, &here.key)
+        + &yaml::outside("app", 80, "http", &[app.address])
+        + &yaml::outside("behind", 443, "tls", &[behind])
+        + &yaml::gateway("edge", &listeners)
+        + &route("HTTPRoute", "here", "", "{name: app, port: 80}")
+        + &route(
+            "TLSRoute",
+            "there",
+            "there.example.com",
+            "{name: behind, port: 443}",
+        );
+    let (_mesh, _gateway) = start(&yaml).await;
+    let client = Client::trusting(&authority);
+    for (name, shown) in [("here", &here), ("there", &there)] {
+        let host = format!("{name}.example.com");
+        let stream = client.connect(at(port), &host).await.unwrap();
+        assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], shown.der());
+        let answer = Http::tls(stream).await.ask(&host, "/").await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-app")), (200, "app"));
+    }
+    let stream = client.connect(at(port), "here.example.com").await.unwrap();
+    let answer = Http::tls(stream).await.ask("there.example.com", "/").await;
+    assert_eq!(answer.verdict(), (421, "misdirected"));
+}

@@ -156,13 +156,15 @@ async fn a_body_up_to_64_kib_is_sent_again_and_a_larger_one_is_not() {
 async fn a_connection_that_breaks_before_the_answer_is_tried_again_under_a_policy_only() {
     let with_policy = mesh("retry: {codes: [502], attempts: 2, backoff: 1ms}").await;
     let without = Mesh::with(&yaml::service("flaky", 80, "http")).await;
-    for (mesh, attempts, expected) in [(&with_policy, 3, [200, 200]), (&without, 1, [200, 502])] {
+    let exhausted = (503, "retries_exhausted");
+    let broken_once = (502, "connection_reset");
+    for (mesh, attempts, verdict, expected) in [
+        (&with_policy, 3, exhausted, [200, 200]),
+        (&without, 1, broken_once, [200, 502]),
+    ] {
         let (broken, requests) = breaking().await;
         let (_broken, visitor) = (flaky(mesh, &broken).await, mesh.visitor().await);
-        assert_eq!(
-            visitor.get("http://flaky/").await.verdict(),
-            (502, "connection_reset")
-        );
+        assert_eq!(visitor.get("http://flaky/").await.verdict(), verdict);
         assert_eq!(requests.load(Ordering::Relaxed), attempts);
         let app = App::echo("here").await;
         let _healthy = flaky(mesh, &app).await;
@@ -216,6 +218,15 @@ async fn timeouts_of_the_whole_request_and_of_one_attempt() {
     let answer = visitor.get("http://flaky/slow").await;
     assert_eq!(answer.status, 504, "{answer:?}");
     assert!(started.elapsed() >= Duration::from_secs(2));
+
+    // Zero is no limit: this takes longer than any of the others.
+    mesh.apply(&yaml::http_route(
+        "flaky",
+        "- backendRefs: [{name: flaky, port: 80}]\n  timeouts: {request: 0s, backendRequest: 0s}",
+    ))
+    .await;
+    let slow = tokio::time::timeout(Duration::from_secs(3), visitor.get("http://flaky/slow"));
+    assert!(slow.await.is_err(), "it is waited for");
 
     // One attempt's time is used up, another attempt is made; the whole has time for both, and then is over.
     mesh.apply(&yaml::http_route(

@@ -200,7 +200,7 @@ async fn header_modifiers_change_requests_and_answers() {
         };
         assert!(values("x-drop").is_empty(), "{side}");
         assert_eq!(values("x-set"), ["new"], "{side}");
-        assert_eq!(values("x-add"), ["first", "second"], "{side}");
+        assert_eq!(values("x-add"), ["first,second"], "{side}");
     }
     assert_eq!(arrived.header("x-backend"), "red");
 }
@@ -214,13 +214,19 @@ async fn a_backend_that_is_not_there_is_500_for_its_share_only() {
 - matches: [{path: {value: /port}}]
   backendRefs: [{name: red, port: 8080}]
 - matches: [{path: {value: /none}}]
+- matches: [{path: {value: /forbidden}}]
+  backendRefs: [{name: red, port: 80, namespace: elsewhere}]
+- matches: [{path: {value: /bucket}}]
+  backendRefs: [{kind: Bucket, group: example.com, name: red}]
 - matches: [{path: {value: /zero}}]
-  backendRefs: [{name: red, port: 80, weight: 0}]
+  backendRefs: [{name: red, port: 80, weight: 0}, {name: green, port: 80, weight: 0}]
+- matches: [{path: {value: /half}}]
+  backendRefs: [{name: red, port: 80}, {name: gone, port: 80}]
 - backendRefs: [{name: red, port: 80}]
 "#,
     )
     .await;
-    for target in ["/gone", "/port", "/none", "/zero"] {
+    for target in ["/gone", "/port", "/none", "/forbidden", "/bucket", "/zero"] {
         assert_eq!(
             colours.answer_to("GET", target, &[]).await,
             "500 backend_not_found",
@@ -228,6 +234,16 @@ async fn a_backend_that_is_not_there_is_500_for_its_share_only() {
         );
     }
     assert_eq!(colours.answer_to("GET", "/", &[]).await, "red");
+    let mut halves = [0, 0];
+    for _ in 0..20 {
+        match colours.answer_to("GET", "/half", &[]).await.as_str() {
+            "red" => halves[0] += 1,
+            "500 backend_not_found" => halves[1] += 1,
+            other => panic!("{other}"),
+        }
+    }
+    // The dice fall evenly.
+    assert!(halves.iter().all(|half| (8..=12).contains(half)), "{halves:?}");
     let object = colours
         .mesh
         .operator()
@@ -235,11 +251,15 @@ async fn a_backend_that_is_not_there_is_500_for_its_share_only() {
         .await
         .objects
         .remove(0);
-    let condition = object
-        .conditions
-        .iter()
-        .find(|condition| condition.r#type == "ResolvedRefs")
-        .unwrap();
+    let condition = |kind: &str| {
+        let found = object
+            .conditions
+            .iter()
+            .find(|condition| condition.r#type == kind);
+        found.unwrap().clone()
+    };
+    assert!(condition("Accepted").status, "a bad backend is no bad route");
+    let condition = condition("ResolvedRefs");
     assert!(
         !condition.status && condition.reason == "BackendNotFound",
         "{condition:?}"

@@ -110,6 +110,38 @@ async fn validate_shows_faults_with_their_line_and_what_would_be_of_no_effect() 
     );
     assert!(stdout.ends_with("1 error, 0 warnings\n"), "{stdout}");
 
+    // What is hardly meant is a warning, and only with --strict an error.
+    let hidden = shop(1, 1)
+        .replace(
+            "path: {type: Exact, value: /orders/help}",
+            "path: {type: PathPrefix, value: /orders}",
+        )
+        .replace("\n          method: POST", "");
+    std::fs::write(folder.0.path().join("hidden.yaml"), &hidden).unwrap();
+    let line = hidden
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| line.contains("- matches:"))
+        .last()
+        .unwrap()
+        .0
+        + 1;
+    for (flags, code) in [(&[][..], 0), (&["--strict"], 1)] {
+        let output = folder
+            .weft(&[&["validate", "-f", "hidden.yaml"], flags].concat())
+            .await;
+        let (is, stdout, stderr) = out(&output);
+        assert_eq!(
+            (is, stdout.as_str()),
+            (code, "4 objects, 0 errors, 1 warning\n"),
+            "{stderr}"
+        );
+        let start = format!("hidden.yaml:{line}:");
+        let end = "warning: HTTPRoute/default/shop: is never followed: HTTPRoute/default/shop#0 takes every request that it \
+                   matches (field spec.rules[1])\n";
+        assert!(stderr.starts_with(&start) && stderr.ends_with(end), "{stderr}");
+    }
+
     // Two files that give the same object are no mesh.
     let (code, _, stderr) = out(&folder
         .weft(&["validate", "-f", "good.yaml", "unresolved.yaml"])

@@ -185,7 +185,14 @@ kind: HTTPRoute
 metadata: {name: checkout}
 spec:
   parentRefs: [{group: '', kind: Service, name: checkout}]
-  rules: [{backendRefs: [{name: checkout, port: 80, weight: 9}, {name: canary, port: 80, weight: 1}]}]
+  rules:
+    - backendRefs: [{name: checkout, port: 80, weight: 9}, {name: canary, port: 80, weight: 1}]
+      filters: [{type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: shadow}
+spec: {selector: {app: shadow}, ports: [{port: 80}]}
 ";
 
     #[test]
@@ -207,7 +214,10 @@ spec:
             .map(|(name, resource)| (name, resource.map(|resource| encode(&resource))))
             .collect();
         let mut catalogue = Catalogue::default();
-        assert!(expected.len() == 5, "inbound, two answers, two sets of endpoints");
+        assert!(
+            expected.len() == 6,
+            "inbound, two answers, three sets of endpoints"
+        );
         for _ in 0..2 {
             assert_eq!(catalogue.resources_for(&state, &id, &subscriptions), expected);
         }

@@ -14,7 +14,7 @@ use super::called::{Called, Edge};
 use super::explanation::{
     Asked, Candidate, Chosen, Destination, Explanation, Listening, Outcome, Retry, Timeouts, Verdict,
 };
-use super::outcome::{of_rule, refused, shares};
+use super::outcome::{of_rule, own_answer, refused, shares};
 use super::{Call, Rehearsed, words};
 use crate::sources::ObjectKey;
 use crate::view::{MeshState, Traffic};
@@ -87,7 +87,11 @@ fn in_mesh(mesh: &Rehearsed<'_>, call: &Call, told: &mut Explanation) -> Result<
     let request = call.view();
     let weighed = table.explain(&at_port.rules, &request);
     told.matches = candidates(mesh.state, &at_port.rules, &[(None, weighed)], &request);
-    told.rule = called.rule(port, &request)?.map(chosen);
+    let rule = called.rule(port, &request)?;
+    told.rule = rule.map(chosen);
+    if let Some(answer) = rule.and_then(|rule| own_answer(rule, call)) {
+        return Ok(answer);
+    }
     Ok(called.end(mesh, port, &request, &call.headers))
 }
 
@@ -119,6 +123,9 @@ fn at_edge(
     told.matches = candidates(mesh.state, &routes.rules, &groups, &request);
     let rule = edge.rule(place, &host, &request)?;
     told.rule = Some(chosen(rule));
+    if let Some(answer) = own_answer(rule, call) {
+        return Ok(answer);
+    }
     Ok(of_rule(mesh, Traffic::Gateway, rule, &call.headers))
 }
 

@@ -155,6 +155,9 @@ pub struct Share {
     /// Who serves it now; `None` where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Vec<String>>,
+    /// The BackendTrafficPolicies that govern these requests, that of the route first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Governing>,
     /// The backend's own, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<String>,
@@ -164,6 +167,15 @@ pub struct Share {
     /// What all filters come to for any response.
     #[serde(skip_serializing_if = "HeaderChange::is_nothing")]
     pub response_headers: HeaderChange,
+}
+
+/// A policy, and what of it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Governing {
+    /// `Kind/namespace/name`.
+    pub policy: String,
+    pub sections: Vec<&'static str>,
 }
 
 /// What is different in header fields after the filters.

@@ -25,8 +25,8 @@ pub use call::{Call, Caller};
 pub use diff::{Change, Difference, Moved, ObjectChange, RuleChange, diff};
 pub use explain::explain;
 pub use explanation::{
-    Asked, Candidate, Chosen, Destination, Explanation, HeaderChange, Listening, Outcome, Retry, Share,
-    Timeouts, Verdict,
+    Asked, Candidate, Chosen, Destination, Explanation, Governing, HeaderChange, Listening, Outcome, Retry,
+    Share, Timeouts, Verdict,
 };
 pub use live::{Live, LiveError, Serving};
 pub use review::{Finding, Severity, review};

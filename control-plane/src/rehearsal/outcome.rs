@@ -1,18 +1,68 @@
 //! Where a request ends that follows a rule.
 
 use decision::Reason;
+use decision::traffic::cors::{self, Judged};
+use decision::traffic::redirect::{self, Requested};
 use decision::traffic::{filter, split};
 use http::HeaderMap;
 use model::ServicePort;
-use model::filter::Filter;
+use model::filter::{Filter, Scheme};
 use model::route::{Backend, Rule};
 
-use super::explanation::{HeaderChange, Outcome, Share};
-use super::{Rehearsed, words};
+use super::explanation::{Governing, HeaderChange, Outcome, Share};
+use super::{Call, Rehearsed, words};
 use crate::view::{self, MeshState, Traffic};
+
+/// What a rule answers by itself to this very request.
+pub(super) fn own_answer(rule: &Rule, call: &Call) -> Option<Outcome> {
+    let asks = rule.filters.iter().any(|filter| match filter {
+        Filter::Cors(cors) => matches!(
+            cors::judge(cors, &call.method, &call.headers),
+            Judged::Preflight(_)
+        ),
+        _ => false,
+    });
+    if asks {
+        return Some(Outcome::Answer {
+            status: 204,
+            reason: "",
+            why: "a browser asks before its request (a CORS preflight)".to_owned(),
+            location: None,
+        });
+    }
+    let scheme = match call.url.scheme_str() {
+        Some("https") => Scheme::Https,
+        _ => Scheme::Http,
+    };
+    let requested = Requested {
+        scheme,
+        host: call.url.host().unwrap_or_default(),
+        port: call.url.port_u16().unwrap_or(scheme.well_known_port()),
+        path: call.url.path(),
+        query: call.url.query(),
+    };
+    redirected(rule, Some(&requested))
+}
+
+/// The answer of a rule that redirects; without its location where no request is given.
+fn redirected(rule: &Rule, requested: Option<&Requested<'_>>) -> Option<Outcome> {
+    let redirect = rule.filters.iter().find_map(|filter| match filter {
+        Filter::Redirect(redirect) => Some(redirect),
+        _ => None,
+    })?;
+    Some(Outcome::Answer {
+        status: redirect.status.as_u16(),
+        reason: "",
+        why: words::of_redirect(redirect),
+        location: requested.map(|requested| redirect::location(redirect, requested)),
+    })
+}
 
 /// Where requests end that follow a rule.
 pub(super) fn of_rule(mesh: &Rehearsed<'_>, traffic: Traffic, rule: &Rule, headers: &HeaderMap) -> Outcome {
+    if let Some(answer) = redirected(rule, None) {
+        return answer;
+    }
     // Dice of nothing fall on the first backend that has a chance at all.
     if split::pick_backend(&rule.backends, 0).is_none() {
         let why = match rule.backends.is_empty() {
@@ -41,6 +91,7 @@ pub(super) fn of_service(mesh: &Rehearsed<'_>, target: &ServicePort) -> Outcome 
         percent: 100.0,
         unresolved: None,
         endpoints: endpoints(mesh, target),
+        policies: policies(mesh.state, None, target),
         filters: Vec::new(),
         request_headers: HeaderChange::default(),
         response_headers: HeaderChange::default(),
@@ -60,6 +111,10 @@ pub(super) fn shares(mesh: &Rehearsed<'_>, traffic: Traffic, rule: &str, backend
             .is_none()
             .then(|| unresolved(mesh.state, traffic, rule, at)),
         endpoints: backend.target.as_ref().and_then(|target| endpoints(mesh, target)),
+        policies: backend
+            .target
+            .as_ref()
+            .map_or_else(Vec::new, |target| policies(mesh.state, Some(rule), target)),
         filters: backend.filters.iter().map(words::of_filter).collect(),
         request_headers: HeaderChange::default(),
         response_headers: HeaderChange::default(),
@@ -75,6 +130,18 @@ pub(super) fn refused(reason: Reason, why: String) -> Outcome {
         why,
         location: None,
     }
+}
+
+/// What governs requests to a backend beside the rule, which is known by its name.
+fn policies(state: &MeshState, rule: Option<&str>, target: &ServicePort) -> Vec<Governing> {
+    let route = rule.and_then(|rule| rule.rsplit_once('#')?.0.parse().ok());
+    let governing = view::governing(state, route.as_ref(), target).into_iter();
+    governing
+        .map(|(policy, sections)| Governing {
+            policy: policy.to_string(),
+            sections,
+        })
+        .collect()
 }
 
 /// Who serves a backend now: workloads where they are known, and addresses outside the mesh.

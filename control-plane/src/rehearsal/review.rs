@@ -11,8 +11,12 @@ use crate::view::Judge;
 pub struct Finding {
     pub severity: Severity,
     pub file: String,
-    /// Where the object begins, from 1.
+    /// From 1: of the field, else of where the object begins.
     pub line: u32,
+    /// From 1; 0 where it is about the object as a whole.
+    pub column: u32,
+    /// As in `spec.rules[0]`; empty where it is about the object as a whole.
+    pub field: String,
     pub message: String,
 }
 
@@ -41,10 +45,12 @@ pub fn review(configuration: &Configuration) -> Vec<Finding> {
     let judge = Judge::of_configuration(&state);
     let findings = documents.flat_map(|FileDocument { file, document }| {
         let key = document.object.key();
-        let finding = |severity, line, message| Finding {
+        let finding = |severity, message| Finding {
             severity,
             file: file.clone(),
-            line,
+            line: document.line,
+            column: 0,
+            field: String::new(),
             message: format!("{key}: {message}"),
         };
         let failed = judge
@@ -54,15 +60,16 @@ pub fn review(configuration: &Configuration) -> Vec<Finding> {
         let failed = failed.map(|condition| {
             let (type_, reason, message) = (condition.type_, condition.reason, condition.message);
             let message = format!("{type_}=False ({reason}: {message})");
-            finding(Severity::Error, document.line, message)
+            finding(Severity::Error, message)
         });
         let warnings = judge.warnings(&key).into_iter().map(|warning| {
-            let (line, _) = document.place_of(&warning.path);
-            finding(
-                Severity::Warning,
+            let (line, column) = document.place_of(&warning.path);
+            Finding {
                 line,
-                format!("{}: {}", warning.path, warning.message),
-            )
+                column,
+                field: warning.path.to_string(),
+                ..finding(Severity::Warning, warning.message)
+            }
         });
         failed.chain(warnings).collect::<Vec<_>>()
     });

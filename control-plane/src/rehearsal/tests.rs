@@ -315,7 +315,7 @@ fn filters_are_shown_by_what_they_change() {
     };
     // x-a was so already.
     let expected = HeaderChange {
-        set: [("x-b".to_owned(), "1, 2".to_owned())].into(),
+        set: [("x-b".to_owned(), "1,2".to_owned())].into(),
         removed: vec!["x-c".to_owned()],
     };
     assert_eq!(shares[0].request_headers, expected);
@@ -421,4 +421,81 @@ fn what_came_from_a_file_and_is_no_longer_in_it_is_gone() {
     let other = Configuration::read([("other.yaml", &*d)]).expect("valid");
     assert_eq!(names(&live.with(&other, false)), ["a 3", "b 3", "c 3", "d 8"]);
     assert_eq!(names(&live.with(&other, true)), ["d 8"]);
+}
+
+#[test]
+fn what_a_rule_answers_itself_is_told_with_its_location() {
+    let text = SERVICES.to_owned()
+        + &route(
+            "cart",
+            "[{matches: [{path: {value: /old}}], filters: [{type: RequestRedirect, requestRedirect: \
+             {scheme: https, path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}]}, \
+             {filters: [{type: CORS, cors: {allowOrigins: ['*']}}], backendRefs: [{name: v2, port: 8080}]}]",
+        );
+    let told = explained(&text, "GET", "http://cart/old/1?a=b", &[]);
+    let Outcome::Answer {
+        status,
+        why,
+        location,
+        ..
+    } = told.outcome
+    else {
+        panic!("an answer");
+    };
+    assert_eq!(
+        (status, location.as_deref()),
+        (302, Some("https://cart/new/1?a=b"))
+    );
+    assert_eq!(why, "redirect: 302, scheme https, path /new in place of /old");
+    let asked = [
+        ("origin", "https://a.org"),
+        ("access-control-request-method", "GET"),
+    ];
+    assert_eq!(
+        end(&explained(&text, "OPTIONS", "http://cart/", &asked).outcome),
+        ["204 "]
+    );
+    assert_eq!(
+        end(&explained(&text, "OPTIONS", "http://cart/", &[]).outcome),
+        ["default/v2:8080 100"]
+    );
+}
+
+#[test]
+fn policies_are_named_with_what_of_them_counts() {
+    let policy = |name: &str, target: &str, spec: &str| {
+        format!(
+            "{{apiVersion: weft.dev/v1alpha1, kind: BackendTrafficPolicy, metadata: {{name: {name}}}, \
+             spec: {{targetRefs: [{target}], {spec}}}}}\n---\n"
+        )
+    };
+    let of_route = "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: cart}";
+    let mesh = SERVICES.to_owned()
+        + &route("cart", "[{backendRefs: [{name: v2, port: 8080}]}]")
+        + &policy("ours", of_route, "loadBalancer: {type: Random}")
+        + &policy(
+            "theirs",
+            "{kind: Service, name: v2}",
+            "loadBalancer: {type: RoundRobin}, circuitBreaker: {maxParallelRetries: 3}",
+        );
+    let governing = |url: &str| {
+        let told = explained(&mesh, "GET", url, &[]);
+        let Outcome::Backends(shares) = told.outcome else {
+            panic!("backends");
+        };
+        let policies = shares[0].policies.iter();
+        policies
+            .map(|governing| format!("{} {}", governing.policy, governing.sections.join(" ")))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        governing("http://cart/"),
+        [
+            "BackendTrafficPolicy/default/ours loadBalancer",
+            "BackendTrafficPolicy/default/theirs circuitBreaker",
+        ]
+    );
+    let own = "BackendTrafficPolicy/default/theirs loadBalancer circuitBreaker";
+    assert_eq!(governing("http://v2/"), [own]);
+    assert_eq!(governing("http://cart:9000/"), [] as [&str; 0]);
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use decision::traffic::route::{Miss, Precedence};
 use http::{HeaderName, HeaderValue};
 use model::AppProtocol;
-use model::filter::{Filter, HeaderModifier};
+use model::filter::{Filter, HeaderModifier, PathChange, Redirect};
 use model::pattern::ValuePattern;
 use model::route::{PathMatch, RequestMatch};
+use model::session::{SessionCarrier, SessionPersistence};
 
 /// `PathPrefix /orders, method POST, header x-user: 1`.
 pub(super) fn of_match(wanted: &RequestMatch) -> String {
@@ -77,7 +78,76 @@ pub(super) fn of_filter(filter: &Filter) -> String {
     match filter {
         Filter::RequestHeaders(modifier) => format!("request headers: {}", of_modifier(modifier)),
         Filter::ResponseHeaders(modifier) => format!("response headers: {}", of_modifier(modifier)),
+        Filter::Redirect(redirect) => of_redirect(redirect),
+        Filter::Rewrite(rewrite) => {
+            let host = rewrite.hostname.as_ref().map(|name| format!("host {name}"));
+            let path = rewrite.path.as_ref().map(of_path_change);
+            listed("rewrite", [host, path])
+        }
+        Filter::Mirror(mirror) => {
+            let (part, whole) = (mirror.share.numerator(), mirror.share.denominator());
+            format!("mirror {part}/{whole} to {}", mirror.target)
+        }
+        Filter::Cors(cors) => {
+            let origins: Vec<String> = cors.allow_origins.iter().map(ToString::to_string).collect();
+            let credentials = if cors.allow_credentials {
+                " with credentials"
+            } else {
+                ""
+            };
+            format!("CORS for {}{credentials}", origins.join(" "))
+        }
+        Filter::Auth(auth) => format!("ask {} first", auth.reference),
     }
+}
+
+/// `redirect: 302, scheme https, path /new in place of /old`.
+pub(super) fn of_redirect(redirect: &Redirect) -> String {
+    let Redirect {
+        scheme,
+        hostname,
+        path,
+        port,
+        status,
+    } = redirect;
+    listed(
+        "redirect",
+        [
+            Some(status.as_u16().to_string()),
+            scheme.map(|scheme| format!("scheme {}", scheme.as_str())),
+            hostname.as_ref().map(|name| format!("host {name}")),
+            port.map(|port| format!("port {port}")),
+            path.as_ref().map(of_path_change),
+        ],
+    )
+}
+
+fn of_path_change(change: &PathChange) -> String {
+    match change {
+        PathChange::Full(path) => format!("path {path}"),
+        PathChange::Prefix { matched, replacement } => format!("path {replacement} in place of {matched}"),
+    }
+}
+
+fn listed(what: &str, words: impl IntoIterator<Item = Option<String>>) -> String {
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    format!("{what}: {}", words.join(", "))
+}
+
+/// `Cookie cart, absolute 24h, idle 5m`.
+pub(super) fn of_session(session: &SessionPersistence) -> String {
+    let carrier = match session.carrier {
+        SessionCarrier::Cookie => "Cookie",
+        SessionCarrier::PermanentCookie => "permanent Cookie",
+        SessionCarrier::Header => "Header",
+    };
+    let time = |name: &str, time: Option<Duration>| time.map(|time| format!("{name} {}", of_duration(time)));
+    let words = [
+        Some(format!("{carrier} {}", session.name)),
+        time("absolute", session.absolute_timeout),
+        time("idle", session.idle_timeout),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn of_modifier(modifier: &HeaderModifier) -> String {

@@ -5,7 +5,7 @@ use model::gateway::SubjectAltName;
 use model::{FieldError, Hostname};
 
 use super::check::{At, Distinct, key};
-use super::object::{Kind, ObjectKey, ObjectName};
+use super::kind::{Kind, ObjectKey, ObjectName};
 use super::reference::{ObjectRef, core_is_empty, reference};
 
 // Gateway API's own limits.

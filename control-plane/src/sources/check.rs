@@ -9,7 +9,7 @@ use model::{FieldError, FieldPath};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::diagnostic::Fault;
-use super::object::{DEFAULT_NAMESPACE, Kind, ObjectKey};
+use super::kind::{DEFAULT_NAMESPACE, Kind, ObjectKey};
 use super::tree::Node;
 
 /// Runs a reader from the root of an object. What it reads counts only if it refused nothing.
@@ -53,6 +53,11 @@ impl At<'_> {
         let mut next = self.clone();
         next.path.0.push(step);
         next
+    }
+
+    /// Where this field is, from the root of the object.
+    pub(super) fn path(&self) -> &FieldPath {
+        &self.path
     }
 
     /// Notes an error at this field.

@@ -11,8 +11,11 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use serde_json::Value;
+
 use super::check::{At, key};
-use super::object::{Kind, ObjectKey};
+use super::kind::{Kind, ObjectKey};
+use super::tree::{Content, Node};
 
 /// The type of a Secret with a certificate.
 const TLS_TYPE: &str = "kubernetes.io/tls";
@@ -54,6 +57,26 @@ pub struct ConfigMap {
 pub struct Namespace {
     pub key: ObjectKey,
     pub labels: BTreeMap<String, String>,
+}
+
+/// A Secret whose base64 has no line breaks, which Kubernetes lets stand in it.
+pub(super) fn unwrapped(root: &Node) -> Node {
+    let mut root = root.clone();
+    let Content::Map(fields) = &mut root.content else {
+        return root;
+    };
+    let data = fields.iter_mut().filter(|field| field.key == "data");
+    for field in data {
+        let Content::Map(values) = &mut field.value.content else {
+            continue;
+        };
+        for value in values {
+            if let Content::Scalar(Value::String(text)) = &mut value.value.content {
+                text.retain(|letter| !matches!(letter, '\r' | '\n'));
+            }
+        }
+    }
+    root
 }
 
 pub(super) fn secret(at: &At<'_>, secret: k8s::Secret) -> Option<Secret> {

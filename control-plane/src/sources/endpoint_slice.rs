@@ -11,7 +11,8 @@ use model::service::AppProtocol;
 use model::{FieldError, Label, ServiceName};
 
 use super::check::{At, Distinct, key};
-use super::object::{EndpointSlice, Kind, SliceEndpoint, SlicePort};
+use super::kind::Kind;
+use super::object::{EndpointSlice, SliceEndpoint, SlicePort};
 
 /// Names the Service that a slice is for.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";

@@ -9,9 +9,9 @@ use model::fault::{AbortStatus, Fault, FaultAbort, FaultDelay, Share};
 use serde::Deserialize;
 
 use super::check::{At, key};
-use super::http_route::{duration, request_match};
-use super::object::{Kind, ObjectKey};
-use super::route::MAX_MATCHES;
+use super::http_route::request_match;
+use super::kind::{Kind, ObjectKey};
+use super::route::{MAX_MATCHES, duration};
 use super::traffic_policy::{TargetRef, TrafficTarget, targets};
 
 /// A FaultInjectionPolicy, whose targets may not exist.

@@ -9,8 +9,8 @@ use model::hostname::Hostname;
 use model::{FieldError, Label, ServiceName};
 
 use super::check::{At, Distinct, key};
+use super::kind::{Kind, ObjectKey, ObjectName};
 use super::listener::{ListenerObject, listeners};
-use super::object::{Kind, ObjectKey, ObjectName};
 use super::reference::{ObjectRef, reference};
 use super::route::same_shape;
 use super::selector::{From, from};

@@ -4,7 +4,7 @@ use gateway_api::experimental::referencegrants as api;
 use model::Label;
 
 use super::check::{At, key};
-use super::object::{Kind, ObjectKey, ObjectName};
+use super::kind::{Kind, ObjectKey, ObjectName};
 use super::reference::core_is_empty;
 
 /// Gateway API's own limit, of either list.

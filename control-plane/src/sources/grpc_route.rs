@@ -6,17 +6,20 @@ use gateway_api::experimental::grpcroutes::{
     GrpcRouteRulesMatchesMethodType, GrpcRouteUseDefaultGateways,
 };
 use http::Method;
+use model::FieldError;
 use model::pattern::Regex;
 use model::resilience::Timeouts;
 use model::route::{PathMatch, RequestMatch};
-use model::{FieldError, Label};
 
 use super::check::{At, key};
-use super::object::{Kind, RouteObject, RouteRule};
+use super::filter::filters;
+use super::kind::{Kind, ObjectKey};
+use super::object::{RouteObject, RouteRule};
 use super::route::{
-    MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, backends, filters, header_matches,
-    hostnames, parents, same_shapes,
+    MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, backends, header_matches, hostnames,
+    parents, same_shape, same_shapes,
 };
+use super::session::session;
 use super::shadow;
 
 pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
@@ -33,7 +36,7 @@ pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
     let rules = at.field("rules").items(spec.rules, MAX_RULES);
     let rules: Vec<RouteRule> = rules
         .into_iter()
-        .map(|(at, rule)| route_rule(&at, &key.namespace, rule))
+        .map(|(at, rule)| route_rule(&at, &key, rule))
         .collect();
     if rules.iter().map(|rule| rule.matches.len()).sum::<usize>() > MAX_MATCHES_OF_ROUTE {
         at.field("rules")
@@ -49,10 +52,8 @@ pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
     })
 }
 
-fn route_rule(at: &At<'_>, own: &Label, rule: GrpcRouteRules) -> RouteRule {
-    if rule.session_persistence.is_some() {
-        at.field("sessionPersistence").refuse("is not supported yet");
-    }
+fn route_rule(at: &At<'_>, key: &ObjectKey, rule: GrpcRouteRules) -> RouteRule {
+    let own = &key.namespace;
     let matches = at.field("matches").items(rule.matches, MAX_MATCHES);
     let mut matches: Vec<RequestMatch> = matches
         .into_iter()
@@ -61,10 +62,18 @@ fn route_rule(at: &At<'_>, own: &Label, rule: GrpcRouteRules) -> RouteRule {
     if matches.is_empty() {
         matches.push(any_call());
     }
+    let listed = same_shapes(&at.field("filters"), rule.filters);
+    let filters = filters(at, own, &matches, listed);
+    let listed = same_shapes(&at.field("backendRefs"), rule.backend_refs);
+    let backends = backends(at, own, &matches, listed);
+    let persistence = rule
+        .session_persistence
+        .and_then(|session| same_shape(&at.field("sessionPersistence"), session));
     RouteRule {
         matches,
-        filters: filters(at, same_shapes(&at.field("filters"), rule.filters)),
-        backends: backends(at, own, same_shapes(&at.field("backendRefs"), rule.backend_refs)),
+        filters,
+        backends,
+        session: session(at, key, persistence),
         timeouts: Timeouts::default(),
         retry: None,
     }

@@ -9,17 +9,21 @@ use gateway_api::experimental::httproutes::{
     HttpRouteRulesRetry, HttpRouteRulesTimeouts, HttpRouteUseDefaultGateways,
 };
 use http::Method;
+use model::FieldError;
+use model::filter::Filter;
 use model::pattern::ValuePattern;
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::{PathMatch, RequestMatch};
-use model::{FieldError, Label};
 
 use super::check::{At, key};
-use super::object::{Kind, RouteObject, RouteRule};
+use super::filter::filters;
+use super::kind::{Kind, ObjectKey};
+use super::object::{RouteObject, RouteRule};
 use super::route::{
-    MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, MAX_VALUE_MATCHES, backends, filters,
+    MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, MAX_VALUE_MATCHES, backends, duration,
     header_matches, hostnames, parents, same_shape, value_pattern,
 };
+use super::session::session;
 use super::shadow;
 
 /// Most response codes of one `retry`.
@@ -39,7 +43,7 @@ pub(super) fn route(at: &At<'_>, route: HttpRoute) -> Option<RouteObject> {
     let rules = at.field("rules").items(Some(rules), MAX_RULES);
     let rules: Vec<RouteRule> = rules
         .into_iter()
-        .map(|(at, rule)| route_rule(&at, &key.namespace, rule))
+        .map(|(at, rule)| route_rule(&at, &key, rule))
         .collect();
     if rules.iter().map(|rule| rule.matches.len()).sum::<usize>() > MAX_MATCHES_OF_ROUTE {
         at.field("rules")
@@ -55,10 +59,8 @@ pub(super) fn route(at: &At<'_>, route: HttpRoute) -> Option<RouteObject> {
     })
 }
 
-fn route_rule(at: &At<'_>, own: &Label, rule: HttpRouteRules) -> RouteRule {
-    if rule.session_persistence.is_some() {
-        at.field("sessionPersistence").refuse("is not supported yet");
-    }
+fn route_rule(at: &At<'_>, key: &ObjectKey, rule: HttpRouteRules) -> RouteRule {
+    let own = &key.namespace;
     let matches = at.field("matches").items(rule.matches, MAX_MATCHES);
     let mut matches: Vec<RequestMatch> = matches
         .into_iter()
@@ -67,10 +69,17 @@ fn route_rule(at: &At<'_>, own: &Label, rule: HttpRouteRules) -> RouteRule {
     if matches.is_empty() {
         matches.push(RequestMatch::default());
     }
+    let filters = filters(at, own, &matches, rule.filters);
+    let backends = backends(at, own, &matches, rule.backend_refs);
+    if !backends.is_empty() && filters.iter().any(|filter| matches!(filter, Filter::Redirect(_))) {
+        at.field("backendRefs")
+            .refuse("cannot stand beside a RequestRedirect filter: nothing is sent to a backend");
+    }
     RouteRule {
         matches,
-        filters: filters(at, rule.filters),
-        backends: backends(at, own, rule.backend_refs),
+        filters,
+        backends,
+        session: session(at, key, rule.session_persistence),
         timeouts: rule
             .timeouts
             .map(|t| timeouts(&at.field("timeouts"), &t))
@@ -171,18 +180,4 @@ fn retry_code(code: i64) -> Result<u16, FieldError> {
     RetryPolicy::new(BTreeSet::from([status]), 0, Duration::ZERO)
         .map(|_| status)
         .map_err(|error| FieldError::new(error.why))
-}
-
-/// Gateway API's durations (GEP-2257), `1h30m`, `250ms`.
-pub(super) fn duration(at: &At<'_>, text: &str) -> Option<Duration> {
-    let Ok(duration) = text.parse::<gateway_api::Duration>() else {
-        at.refuse(format!(
-            "{text:?} is not a duration (GEP-2257: up to four of h, m, s, ms, such as 1m30s or 250ms)"
-        ));
-        return None;
-    };
-    // At most 99999h by GEP-2257, far below the limit of u64.
-    Some(Duration::from_millis(
-        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-    ))
 }

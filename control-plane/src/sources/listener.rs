@@ -5,7 +5,7 @@ use gateway_api::experimental::listenersets as sets;
 use model::{FieldError, Hostname, Label, ServiceName};
 
 use super::check::{At, Distinct, key};
-use super::object::{Kind, ObjectKey, ObjectName};
+use super::kind::{Kind, ObjectKey, ObjectName};
 use super::reference::{GATEWAY_GROUP, ObjectRef, reference};
 use super::route::same_shapes;
 use super::selector::{From, from};

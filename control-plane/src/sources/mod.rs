@@ -11,11 +11,13 @@ mod diagnostic;
 mod endpoint_slice;
 mod fault;
 mod files;
+mod filter;
 mod folder;
 mod gateway;
 mod grant;
 mod grpc_route;
 mod http_route;
+mod kind;
 mod listener;
 mod object;
 mod reference;
@@ -23,6 +25,7 @@ mod route;
 mod scalar;
 mod selector;
 mod service;
+mod session;
 mod shadow;
 mod split;
 mod stream_route;
@@ -52,10 +55,11 @@ pub use gateway::{
     Address, CONTROLLER_NAME, DEFAULT_CLASS, Frontend, GatewayClass, GatewayObject, Validation,
 };
 pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
+pub use kind::{DEFAULT_NAMESPACE, Kind, KindRow, ObjectKey, ObjectName};
 pub use listener::{ListenerObject, ListenerSet, ListenerTls, Protocol};
 pub use object::{
-    BackendRef, BackendTarget, DEFAULT_NAMESPACE, EndpointSlice, Kind, KindRow, Object, ObjectKey,
-    ObjectName, Parent, ParentRef, RouteObject, RouteRule, SliceEndpoint, SlicePort, StreamRoute,
+    BackendRef, BackendTarget, EndpointSlice, Object, Parent, ParentRef, RouteObject, RouteRule,
+    SliceEndpoint, SlicePort, StreamRoute,
 };
 pub use reference::{GATEWAY_GROUP, ObjectRef};
 pub use selector::{From as NamespacesFrom, LabelSelector};
@@ -177,7 +181,7 @@ fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
         Kind::ReferenceGrant => parsed(root, faults, grant::grant).map(Object::ReferenceGrant),
         Kind::Service => parsed(root, faults, service::service).map(Object::Service),
         Kind::EndpointSlice => parsed(root, faults, endpoint_slice::slice).map(Object::EndpointSlice),
-        Kind::Secret => parsed(root, faults, core_v1::secret).map(Object::Secret),
+        Kind::Secret => parsed(&core_v1::unwrapped(root), faults, core_v1::secret).map(Object::Secret),
         Kind::ConfigMap => parsed(root, faults, core_v1::config_map).map(Object::ConfigMap),
         Kind::Namespace => parsed(root, faults, core_v1::namespace).map(Object::Namespace),
         Kind::FaultInjectionPolicy => parsed(root, faults, fault::policy).map(Object::FaultPolicy),

@@ -5,7 +5,7 @@ use std::fmt;
 use model::Label;
 
 use super::check::At;
-use super::object::ObjectName;
+use super::kind::ObjectName;
 
 /// The group of Gateway API's own kinds.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";

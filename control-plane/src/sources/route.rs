@@ -1,24 +1,24 @@
-//! What HTTPRoute and GRPCRoute have in common: parents, backends, filters and header matches.
+//! What HTTPRoute and GRPCRoute have in common: parents, backends, header matches and durations.
 //!
 //! `gateway-api` has a type of its own for every place a shape stands in; those of HTTPRoute's rules are read
 //! here, and the others, which are parts of them or the same, are read as those.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use gateway_api::experimental::httproutes::{
-    HttpRouteParentRefs, HttpRouteRulesBackendRefs, HttpRouteRulesFilters,
-    HttpRouteRulesFiltersRequestHeaderModifier, HttpRouteRulesFiltersType, HttpRouteRulesMatchesHeaders,
+    HttpRouteParentRefs, HttpRouteRulesBackendRefs, HttpRouteRulesMatchesHeaders,
     HttpRouteRulesMatchesHeadersType,
 };
-use http::{HeaderName, HeaderValue};
-use model::filter::{Filter, HeaderModifier};
+use http::HeaderName;
 use model::pattern::{Regex, ValuePattern};
-use model::route::Backend;
+use model::route::{Backend, RequestMatch};
 use model::{FieldError, Hostname, Label, ServiceName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::check::{At, Distinct};
+use super::filter::filters;
 use super::object::{BackendRef, BackendTarget, Parent, ParentRef};
 use super::reference::{GATEWAY_GROUP, core_is_empty, reference};
 
@@ -31,8 +31,6 @@ pub(super) const MAX_MATCHES: usize = 64;
 pub(super) const MAX_MATCHES_OF_ROUTE: usize = 128;
 pub(super) const MAX_VALUE_MATCHES: usize = 16;
 const MAX_BACKENDS: usize = 16;
-const MAX_FILTERS: usize = 16;
-const MAX_HEADER_CHANGES: usize = 16;
 /// Longest value that a header or query parameter is compared with, in bytes.
 const MAX_VALUE_BYTES: usize = 4096;
 
@@ -152,21 +150,28 @@ fn service_name(at: &At<'_>, own: &Label, namespace: Option<&str>, name: &str) -
     })
 }
 
-/// `at` is the rule.
+/// `at` is the rule, and `matches` are its own.
 pub(super) fn backends(
     at: &At<'_>,
     own: &Label,
+    matches: &[RequestMatch],
     list: Option<Vec<HttpRouteRulesBackendRefs>>,
 ) -> Vec<BackendRef> {
     let items = at.field("backendRefs").items(list, MAX_BACKENDS);
     items
         .into_iter()
-        .filter_map(|(at, backend)| backend_ref(&at, own, backend))
+        .filter_map(|(at, backend)| backend_ref(&at, own, matches, backend))
         .collect()
 }
 
-fn backend_ref(at: &At<'_>, own: &Label, backend: HttpRouteRulesBackendRefs) -> Option<BackendRef> {
-    let filters = same_shapes(at, backend.filters).map_or_else(Vec::new, |list| filters(at, Some(list)));
+pub(super) fn backend_ref(
+    at: &At<'_>,
+    own: &Label,
+    matches: &[RequestMatch],
+    backend: HttpRouteRulesBackendRefs,
+) -> Option<BackendRef> {
+    let listed = same_shapes(&at.field("filters"), backend.filters);
+    let filters = filters(at, own, matches, listed);
     let weight = weight(&at.field("weight"), backend.weight);
     let group = core_is_empty(backend.group.as_deref().unwrap_or_default());
     let kind = backend.kind.as_deref().unwrap_or("Service");
@@ -204,111 +209,7 @@ fn weight(at: &At<'_>, weight: Option<i32>) -> u32 {
     0
 }
 
-/// `at` is what has the field `filters`: a rule or a backend.
-pub(super) fn filters(at: &At<'_>, list: Option<Vec<HttpRouteRulesFilters>>) -> Vec<Filter> {
-    let mut distinct = Distinct::new();
-    let mut filters = Vec::new();
-    for (index, (at, filter)) in at
-        .field("filters")
-        .items(list, MAX_FILTERS)
-        .into_iter()
-        .enumerate()
-    {
-        let Some(filter) = filter_of(&at, filter) else {
-            continue;
-        };
-        // Gateway API: a header modifier cannot be repeated, since two have no defined order.
-        distinct.check(&at, index, matches!(filter, Filter::RequestHeaders(_)));
-        filters.push(filter);
-    }
-    filters
-}
-
-fn filter_of(at: &At<'_>, filter: HttpRouteRulesFilters) -> Option<Filter> {
-    use HttpRouteRulesFiltersType as Type;
-    let given = [
-        ("requestHeaderModifier", filter.request_header_modifier.is_some()),
-        (
-            "responseHeaderModifier",
-            filter.response_header_modifier.is_some(),
-        ),
-        ("requestMirror", filter.request_mirror.is_some()),
-        ("requestRedirect", filter.request_redirect.is_some()),
-        ("urlRewrite", filter.url_rewrite.is_some()),
-        ("extensionRef", filter.extension_ref.is_some()),
-        ("cors", filter.cors.is_some()),
-        ("externalAuth", filter.external_auth.is_some()),
-    ];
-    let (field, filter) = match filter.r#type {
-        Type::RequestHeaderModifier => {
-            let modifier = filter
-                .request_header_modifier
-                .map(|m| modifier(&at.field("requestHeaderModifier"), m));
-            ("requestHeaderModifier", modifier.map(Filter::RequestHeaders))
-        }
-        Type::ResponseHeaderModifier => {
-            let at = at.field("responseHeaderModifier");
-            let modifier = filter
-                .response_header_modifier
-                .and_then(|m| Some(modifier(&at, same_shape(&at, m)?)));
-            ("responseHeaderModifier", modifier.map(Filter::ResponseHeaders))
-        }
-        Type::RequestMirror
-        | Type::RequestRedirect
-        | Type::UrlRewrite
-        | Type::ExtensionRef
-        | Type::Cors
-        | Type::ExternalAuth => {
-            let name = serde_json::to_value(&filter.r#type).unwrap_or_default();
-            at.field("type").refuse(format!(
-                "{name} is not supported yet (supported: RequestHeaderModifier, ResponseHeaderModifier)"
-            ));
-            return None;
-        }
-    };
-    for (other, _) in given
-        .into_iter()
-        .filter(|(other, given)| *given && *other != field)
-    {
-        at.field(other).refuse("is not what the filter's type says");
-    }
-    if !given.contains(&(field, true)) {
-        at.refuse(format!("{field} is missing, which the filter's type asks for"));
-    }
-    filter
-}
-
-fn modifier(at: &At<'_>, modifier: HttpRouteRulesFiltersRequestHeaderModifier) -> HeaderModifier {
-    let removed = at.field("remove").items(modifier.remove, MAX_HEADER_CHANGES);
-    let remove: Vec<HeaderName> = removed
-        .into_iter()
-        .filter_map(|(at, name)| at.keep(header_name(&name)))
-        .collect();
-    let set = at.field("set").items(modifier.set, MAX_HEADER_CHANGES);
-    let set = set
-        .into_iter()
-        .filter_map(|(at, header)| header_field(&at, &header.name, &header.value))
-        .collect();
-    let add = at.field("add").items(modifier.add, MAX_HEADER_CHANGES);
-    let add = add
-        .into_iter()
-        .filter_map(|(at, header)| header_field(&at, &header.name, &header.value))
-        .collect();
-    at.keep(HeaderModifier::new(remove, set, add)).unwrap_or_default()
-}
-
-fn header_field(at: &At<'_>, name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
-    let name = at.field("name").keep(header_name(name));
-    let at = at.field("value");
-    if value.is_empty() || value.trim() != value {
-        at.refuse(format!("{value:?} is empty or has spaces at an end"));
-    }
-    let why = |_| FieldError::new(format!("{value:?} is not a header's value (visible ASCII)"));
-    let value = at.keep(HeaderValue::from_str(value).map_err(why));
-    Some((name?, value?))
-}
-
-fn header_name(name: &str) -> Result<HeaderName, FieldError> {
+pub(super) fn header_name(name: &str) -> Result<HeaderName, FieldError> {
     HeaderName::try_from(name).map_err(|_| FieldError::new(format!("{name:?} is not a header's name")))
 }
 
@@ -343,4 +244,18 @@ pub(super) fn value_pattern(at: &At<'_>, regex: bool, value: String) -> Option<V
     } else {
         Some(ValuePattern::Exact(value))
     }
+}
+
+/// Gateway API's durations (GEP-2257), `1h30m`, `250ms`.
+pub(super) fn duration(at: &At<'_>, text: &str) -> Option<Duration> {
+    let Ok(duration) = text.parse::<gateway_api::Duration>() else {
+        at.refuse(format!(
+            "{text:?} is not a duration (GEP-2257: up to four of h, m, s, ms, such as 1m30s or 250ms)"
+        ));
+        return None;
+    };
+    // At most 99999h by GEP-2257, far below the limit of u64.
+    Some(Duration::from_millis(
+        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+    ))
 }

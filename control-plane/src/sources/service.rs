@@ -10,7 +10,7 @@ use model::service::{AppProtocol, Port, Service, TargetPort};
 use model::{FieldError, Label, Labels, Selector, ServiceName};
 
 use super::check::{At, Distinct, key};
-use super::object::Kind;
+use super::kind::Kind;
 
 /// Most ports of one Service.
 const MAX_PORTS: usize = 100;

@@ -6,7 +6,7 @@ use model::field::Step;
 
 use super::check::At;
 use super::diagnostic::Fault;
-use super::object::{Kind, ObjectName};
+use super::kind::{Kind, ObjectName};
 use super::tree::Node;
 
 /// The annotation that puts an object in shadow: `"true"`.

@@ -5,7 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use super::check::{At, key};
-use super::object::{Kind, StreamRoute};
+use super::kind::Kind;
+use super::object::StreamRoute;
 use super::route::{backends, hostnames, parents, same_shapes};
 
 /// Gateway API's own limit of a TLSRoute's `hostnames`.
@@ -95,7 +96,7 @@ fn read<P: Serialize, R: Serialize>(
             at.field("backendRefs").refuse("has at least one entry");
         }
         let given = same_shapes(&at.field("backendRefs"), Some(given));
-        backends(&at, &key.namespace, given)
+        backends(&at, &key.namespace, &[], given)
     });
     let rules = rules.collect();
     Some(StreamRoute {

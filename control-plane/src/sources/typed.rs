@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::MAX_DIAGNOSTICS;
 use super::diagnostic::Fault;
-use super::object::Kind;
+use super::kind::Kind;
 use super::tree::{Content, Node};
 
 /// After so many values of the wrong type the rest of an object is not looked at any more.

@@ -1,6 +1,7 @@
 //! One stream per proxy, by which it is told what it must know and says what it uses.
 
 mod fleet;
+mod gateway;
 mod held;
 mod session;
 mod shadow;

@@ -1,7 +1,6 @@
 //! One config stream from its Hello to its end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,16 +14,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use super::gateway::{listener_report, may_serve_gateway};
 use super::held::{Held, Next, Standing};
 use super::{ProxyRecord, Shared, shadow};
 use crate::mesh::SessionNumber;
-use crate::view::BoundPort;
 
 /// Longest text that is taken over from a proxy, in characters.
 const MAX_TEXT: usize = 1000;
-/// Most ports of one report, and addresses of one port that are kept.
-const MAX_REPORTED_PORTS: usize = 4096;
-const MAX_REPORTED_ADDRESSES: usize = 64;
 
 type Updates = mpsc::Sender<Result<encoded::Update, Status>>;
 
@@ -347,45 +343,6 @@ async fn forget(shared: &Shared, id: &WorkloadId, number: SessionNumber) {
     if let Err(error) = shared.mesh.leave(id, number).await {
         tracing::error!(proxy = %id, %error, "a workload was not removed");
     }
-}
-
-/// What a Gateway's proxy is told has its private keys, so only the service account of the Gateway's own name may serve
-/// it, in the Gateway's namespace.
-fn may_serve_gateway(workload: &Workload) -> Result<(), Status> {
-    let (identity, gateway) = (&workload.identity, &workload.gateway);
-    match gateway {
-        Some(gateway) if *gateway != identity.service_account => Err(Status::permission_denied(format!(
-            "only service account {gateway} may serve Gateway {}/{gateway}, and this is {identity}",
-            identity.namespace
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// The ports of a report; of several entries for one the last counts.
-fn listener_report(report: &v1::ListenerReport) -> Result<BTreeMap<u16, BoundPort>, Status> {
-    if report.ports.len() > MAX_REPORTED_PORTS {
-        return Err(Status::invalid_argument(format!(
-            "more than {MAX_REPORTED_PORTS} ports are reported"
-        )));
-    }
-    let mut ports = BTreeMap::new();
-    for reported in &report.ports {
-        let port = u16::try_from(reported.port)
-            .map_err(|_| Status::invalid_argument(format!("{} is not a port", reported.port)))?;
-        let bound = match reported.failure.as_str() {
-            "" => {
-                let addresses = reported.addresses.iter().take(MAX_REPORTED_ADDRESSES);
-                let read = addresses.map(|address| address.parse::<SocketAddr>());
-                let read: Result<_, _> = read.collect();
-                let bad = |_| Status::invalid_argument("an address of a report is not ip:port");
-                BoundPort::At(read.map_err(bad)?)
-            }
-            failure => BoundPort::Failed(shortened(failure)),
-        };
-        ports.insert(port, bound);
-    }
-    Ok(ports)
 }
 
 /// Takes the workload up, in place of an earlier stream of the same one.

@@ -1,5 +1,6 @@
 //! Whether a backend that a route names may be used, and the rules of a route with the backends as they resolve.
 
+use model::filter::{ExternalAuth, Filter};
 use model::gateway::StreamRule;
 use model::route::{Backend, Rule};
 use model::service::AppProtocol;
@@ -47,15 +48,22 @@ pub(super) fn resolve<'t>(
     traffic: Traffic,
     target: &'t BackendTarget,
 ) -> Result<&'t ServicePort, Objection> {
-    let target = match target {
-        BackendTarget::Service(target) => target,
-        BackendTarget::Unknown(named) => {
-            return Err(Objection {
-                reason: "InvalidKind",
-                message: format!("{named} is of a kind that nothing can be sent to (supported: Service)"),
-            });
-        }
-    };
+    match target {
+        BackendTarget::Service(target) => resolve_service(state, route, traffic, target).map(|()| target),
+        BackendTarget::Unknown(named) => Err(Objection {
+            reason: "InvalidKind",
+            message: format!("{named} is of a kind that nothing can be sent to (supported: Service)"),
+        }),
+    }
+}
+
+/// The same for a Service, which a filter may name as well.
+pub(super) fn resolve_service(
+    state: &MeshState,
+    route: Judged<'_>,
+    traffic: Traffic,
+    target: &ServicePort,
+) -> Result<(), Objection> {
     let name = &target.service;
     // A caller that a consumer route governs may call its parent in any case.
     let is_parent = traffic == Traffic::Mesh && route.has_parent(name);
@@ -99,7 +107,7 @@ pub(super) fn resolve<'t>(
                  addresses of EndpointSlices"
             )));
         }
-        return Ok(target);
+        return Ok(());
     }
     let port = service
         .ports
@@ -110,7 +118,7 @@ pub(super) fn resolve<'t>(
     if is_http && is_opaque {
         return Err(unsupported(format!("{target} is opaque TCP by its appProtocol")));
     }
-    Ok(target)
+    Ok(())
 }
 
 /// Why a backend of a route's rule does not resolve for this traffic, in the words of the route's condition; `None` where
@@ -141,10 +149,11 @@ pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) ->
         .map(|(index, rule)| Rule {
             name: format!("{}#{index}", route.key).into(),
             matches: rule.matches.clone(),
-            filters: rule.filters.clone(),
+            filters: filters(state, route.judged(), traffic, &rule.filters),
             backends: backends(state, route.judged(), traffic, &rule.backends),
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
+            session: rule.session.clone(),
             policy: policy.clone(),
             faults: faults.clone(),
         })
@@ -174,7 +183,25 @@ fn backends(state: &MeshState, route: Judged<'_>, traffic: Traffic, given: &[Bac
         target: resolve(state, route, traffic, &reference.target).ok().cloned(),
         reference: reference.target.to_string().into(),
         weight: reference.weight,
-        filters: reference.filters.clone(),
+        filters: filters(state, route, traffic, &reference.filters),
     };
     given.iter().map(backend).collect()
+}
+
+/// Filters as they can be followed. A mirror that may not be used is left out; whoever is asked and may not be used never
+/// says yes.
+fn filters(state: &MeshState, route: Judged<'_>, traffic: Traffic, given: &[Filter]) -> Vec<Filter> {
+    let resolves = |filter: &Filter| {
+        let target = filter.target();
+        target.is_none_or(|target| resolve_service(state, route, traffic, target).is_ok())
+    };
+    let followed = given.iter().filter_map(|filter| match filter {
+        filter if resolves(filter) => Some(filter.clone()),
+        Filter::Auth(auth) => Some(Filter::Auth(ExternalAuth {
+            target: None,
+            ..auth.clone()
+        })),
+        _ => None,
+    });
+    followed.collect()
 }

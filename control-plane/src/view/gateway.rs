@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use model::ServiceName;
 use model::gateway::{Gateway, HttpRoutes, Listener, Serves, StreamRule, TlsTermination};
-use model::route::Backend;
+use model::route::Rule;
 
 use super::MeshState;
 use super::attachments::{AnyRoute, Attached, Attachments};
@@ -45,19 +45,20 @@ pub fn gateway(state: &MeshState, name: &ServiceName) -> Option<Gateway> {
 /// The Services that traffic through a Gateway may end at.
 pub fn backends_of(gateway: &Gateway) -> BTreeSet<ServiceName> {
     let mut services = BTreeSet::new();
-    let mut add = |backends: &[Backend]| {
-        let targets = backends.iter().filter_map(|backend| backend.target.as_ref());
-        services.extend(targets.map(|target| target.service.clone()));
-    };
     for listener in &gateway.listeners {
         match &listener.serves {
             Serves::Http(routes) | Serves::Https(_, routes) => {
-                routes.rules.iter().for_each(|rule| add(&rule.backends));
+                let targets = routes.rules.iter().flat_map(Rule::targets);
+                services.extend(targets.map(|target| target.service.clone()));
             }
             Serves::TlsTerminate(_, streams)
             | Serves::TlsPassthrough(streams)
             | Serves::Tcp(streams)
-            | Serves::Udp(streams) => streams.iter().for_each(|rule| add(&rule.backends)),
+            | Serves::Udp(streams) => {
+                let backends = streams.iter().flat_map(|rule| &rule.backends);
+                let targets = backends.filter_map(|backend| backend.target.as_ref());
+                services.extend(targets.map(|target| target.service.clone()));
+            }
         }
     }
     services

@@ -21,6 +21,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::route::Rule;
 use model::workload::Workload;
 use model::{Destination, Generation, Resource, ResourceName, ServiceName, WorkloadId};
 
@@ -30,6 +31,7 @@ pub use backend::{Traffic, unresolved};
 pub use destination::{consumers, destination, destination_for};
 pub use gateway::{backends_of, gateway};
 pub use status::{BoundPort, Condition, Judge, Observed, ProxyReport, Reports, Warning, conditions};
+pub use traffic_policy::governing;
 pub use workload::{endpoints, inbound, served_by};
 
 /// Everything that a view is compiled from.
@@ -98,10 +100,9 @@ pub fn served_gateway(workload: &Workload) -> Option<ServiceName> {
 pub fn reached_from(destination: &Destination) -> BTreeSet<ServiceName> {
     let mut reached = BTreeSet::from([destination.service.clone()]);
     for port in destination.ports.values() {
-        let rules = port.rules.iter().map(|rule| &rule.backends);
-        let streams = port.streams.iter().map(|rule| &rule.backends);
-        let targets = rules.chain(streams).flatten();
-        let targets = targets.filter_map(|backend| backend.target.as_ref());
+        let of_streams = port.streams.iter().flat_map(|rule| &rule.backends);
+        let of_streams = of_streams.filter_map(|backend| backend.target.as_ref());
+        let targets = port.rules.iter().flat_map(Rule::targets).chain(of_streams);
         reached.extend(targets.map(|target| target.service.clone()));
     }
     reached

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::service::Service;
-use model::{Label, TrafficPolicy};
+use model::{Label, ServicePort, TrafficPolicy};
 
 use super::MeshState;
 use super::attach::Objection;
@@ -38,6 +38,45 @@ pub(super) fn of_route(state: &MeshState, route: &ObjectKey) -> Option<Arc<Traff
     };
     let policies = state.traffic_policies_in(&route.namespace);
     winner(&policies, &target).map(|policy| policy.policy.clone())
+}
+
+/// The policies that govern requests of a route to a port of a Service, that of the route first: each with the names of
+/// the sections that count, which of the other one are those that the first leaves out.
+pub fn governing(
+    state: &MeshState,
+    route: Option<&ObjectKey>,
+    target: &ServicePort,
+) -> Vec<(ObjectKey, Vec<&'static str>)> {
+    let of_route = route.and_then(|route| {
+        let target = TrafficTarget {
+            kind: route.kind,
+            name: route.name.clone(),
+            section: None,
+        };
+        winner(&state.traffic_policies_in(&route.namespace), &target)
+    });
+    let of_port = state.service(&target.service).and_then(|service| {
+        let policies = state.traffic_policies_in(&service.name.namespace);
+        let named = service.ports.get(&target.port)?.name.clone();
+        let target = |section| TrafficTarget {
+            kind: Kind::Service,
+            name: (&service.name.name).into(),
+            section,
+        };
+        let named = named.and_then(|named| winner(&policies, &target(Some(named))));
+        named.or_else(|| winner(&policies, &target(None)))
+    });
+    let mut said: Vec<&'static str> = Vec::new();
+    let mut governing = Vec::new();
+    for policy in [of_route, of_port].into_iter().flatten() {
+        let sections = policy.policy.sections().into_iter().map(|(name, _)| name);
+        let counting: Vec<&'static str> = sections.filter(|name| !said.contains(name)).collect();
+        said.extend(&counting);
+        if !counting.is_empty() {
+            governing.push((policy.key.clone(), counting));
+        }
+    }
+    governing
 }
 
 /// What keeps a policy from each of its targets.

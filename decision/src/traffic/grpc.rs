@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use model::resilience::GRPC_STATUS_NAMES;
 
 /// The status of a call, in the trailers or in a trailers-only answer.
 pub static STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -23,25 +24,9 @@ const UNITS: [(char, u128); 6] = [
     ('H', 3_600 * 1_000_000_000),
 ];
 
-/// The statuses of gRPC by number: name, and the HTTP status that means the same.
-const STATUSES: [(&str, u16); 17] = [
-    ("OK", 200),
-    ("CANCELLED", 499),
-    ("UNKNOWN", 500),
-    ("INVALID_ARGUMENT", 400),
-    ("DEADLINE_EXCEEDED", 504),
-    ("NOT_FOUND", 404),
-    ("ALREADY_EXISTS", 409),
-    ("PERMISSION_DENIED", 403),
-    ("RESOURCE_EXHAUSTED", 429),
-    ("FAILED_PRECONDITION", 400),
-    ("ABORTED", 409),
-    ("OUT_OF_RANGE", 400),
-    ("UNIMPLEMENTED", 501),
-    ("INTERNAL", 500),
-    ("UNAVAILABLE", 503),
-    ("DATA_LOSS", 500),
-    ("UNAUTHENTICATED", 401),
+/// The HTTP status that means the same, by gRPC status.
+const HTTP_STATUSES: [u16; 17] = [
+    200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
 ];
 
 /// Whether the content type is `application/grpc`, with or without a `+codec` or parameters. gRPC-Web is
@@ -72,14 +57,40 @@ pub fn status(fields: &HeaderMap) -> Option<u8> {
 
 /// The HTTP status that means what a gRPC status means (`google.rpc.Code`), 500 for one that nobody knows.
 pub fn http_status(grpc_status: u8) -> u16 {
-    STATUSES
+    HTTP_STATUSES
         .get(usize::from(grpc_status))
-        .map_or(500, |(_, http)| *http)
+        .copied()
+        .unwrap_or(500)
+}
+
+/// The gRPC status that a caller is given for an HTTP status ("HTTP to gRPC Status Code Mapping").
+pub fn of_http_status(status: StatusCode) -> u8 {
+    const UNKNOWN: u8 = 2;
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => UNKNOWN,
+    }
+}
+
+/// `grpc-message`: visible ASCII as it is, and all other bytes percent-encoded.
+pub fn message(text: &[u8]) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            b' '..=b'~' if *byte != b'%' => encoded.push(char::from(*byte)),
+            byte => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    HeaderValue::try_from(encoded).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// A gRPC status as it is written, `UNAVAILABLE` for 14; `None` for one that nobody knows.
 pub fn status_name(grpc_status: u8) -> Option<&'static str> {
-    STATUSES.get(usize::from(grpc_status)).map(|(name, _)| *name)
+    GRPC_STATUS_NAMES.get(usize::from(grpc_status)).copied()
 }
 
 /// The time that the caller gives this call; `None` where it says nothing, or nothing readable.
@@ -205,6 +216,10 @@ mod tests {
             assert_eq!(status(&with(&STATUS, text)), Some(expected), "{text}");
         }
         assert_eq!(status(&HeaderMap::new()), None);
+        let codes = [200, 400, 401, 403, 404, 429, 503, 418];
+        let codes = codes.map(|code| of_http_status(StatusCode::from_u16(code).expect("a status")));
+        assert_eq!(codes, [2, 13, 16, 7, 12, 14, 14, 2]);
+        assert_eq!(message("a%b\n é".as_bytes()), "a%25b%0A %C3%A9");
         assert_eq!(
             [0, 14, 4, 8, 13, 99].map(http_status),
             [200, 503, 504, 429, 500, 500]

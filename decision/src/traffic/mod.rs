@@ -1,7 +1,8 @@
 //! Where a request goes, when it is tried again, and when it is given up.
 //!
-//! In the order in which a request meets them: [`route`] chooses the rule, [`split`] its backend, [`filter`]
-//! changes the fields, [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
+//! In the order in which a request meets them: [`route`] chooses the rule; [`cors`] says what other origins may see, [`auth`]
+//! whether the request may go on, and [`redirect`] sends the client elsewhere; [`split`] chooses the backend unless a [`session`] did before, [`path`] and [`filter`] change the request,
+//! [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
 //! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
 //! [`outlier`] leaves out for a while who answers badly, [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 //! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
@@ -10,9 +11,11 @@
 //! [`hop`] says which version of HTTP takes it there, [`lineage`] what it inherits from the request that it is made for,
 //! [`quickest`] what time an attempt needs at least, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 
+pub mod auth;
 pub mod backoff;
 pub mod balance;
 pub mod budget;
+pub mod cors;
 pub mod deadline;
 pub mod fault;
 pub mod filter;
@@ -21,9 +24,12 @@ pub mod grpc;
 pub mod hop;
 pub mod lineage;
 pub mod outlier;
+pub mod path;
 pub mod quickest;
+pub mod redirect;
 pub mod retry;
 pub mod route;
+pub mod session;
 pub mod shadow;
 pub mod split;
 pub mod stream;

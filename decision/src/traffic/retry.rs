@@ -13,7 +13,7 @@ use crate::Reason;
 pub enum Outcome {
     /// The head of a response, with this HTTP status. For gRPC, one whose head carries no `grpc-status`.
     Status(u16),
-    /// A trailers-only gRPC answer, with this `grpc-status`.
+    /// A gRPC answer without a message, with this `grpc-status`: trailers-only, or trailers right behind its head.
     Grpc(u8),
     /// Nothing of the request was processed: no connection, or the stream was refused before anything
     /// happened.
@@ -57,7 +57,7 @@ pub enum Verdict {
 /// A request that was not processed is tried again whether or not its route says so,
 /// [`RetryPolicy::DEFAULT_ATTEMPTS`] times: nothing can happen twice. With a policy, which may also forbid
 /// this by 0 attempts, connections that broke and attempts that ran out of time are tried again too, and so
-/// are the policy's codes. A gRPC status counts as the code that means the same ([`grpc::http_status`]), an
+/// are the policy's codes. A gRPC status counts also as the code that means the same ([`grpc::http_status`]), an
 /// answer that may not be passed on as the 502 it would become. A retry whose backoff would use up the
 /// remaining time is not made; a hop above may have more of it, so that this is no [`Verdict::GiveUp`].
 ///
@@ -99,7 +99,9 @@ fn is_worth_another(policy: Option<&RetryPolicy>, outcome: &Outcome) -> bool {
     let Some(policy) = policy else { return false };
     match *outcome {
         Outcome::Status(code) => policy.codes.contains(&code),
-        Outcome::Grpc(status) => policy.codes.contains(&grpc::http_status(status)),
+        Outcome::Grpc(status) => {
+            policy.grpc_codes.contains(&status) || policy.codes.contains(&grpc::http_status(status))
+        }
         Outcome::Broken(reason) if is_of_one_connection(reason) => true,
         // 502 among the proxy's own reasons is an answer that may not be passed on; the others are not the
         // endpoint's.
@@ -142,9 +144,13 @@ mod tests {
             btree_set(select(vec![400u16, 404, 429, 500, 502, 503, 504]), 0..4),
             0u8..5,
             0u64..300,
+            btree_set(1u8..17, 0..3),
         )
-            .prop_map(|(codes, attempts, ms)| {
-                RetryPolicy::new(codes, attempts, Duration::from_millis(ms)).expect("valid")
+            .prop_map(|(codes, attempts, ms, grpc)| {
+                let policy = RetryPolicy::new(codes, attempts, Duration::from_millis(ms));
+                policy
+                    .and_then(|policy| policy.with_grpc_codes(grpc))
+                    .expect("valid")
             })
     }
 
@@ -195,7 +201,8 @@ mod tests {
                 let codes = [
                     200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
                 ];
-                configured(codes.get(usize::from(*status)).copied().unwrap_or(500))
+                let named = policy.is_some_and(|policy| policy.grpc_codes.iter().any(|code| code == status));
+                named || configured(codes.get(usize::from(*status)).copied().unwrap_or(500))
             }
         }
     }

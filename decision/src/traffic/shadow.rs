@@ -79,12 +79,14 @@ fn has_same_effect(one: &Rule, other: &Rule) -> bool {
         retry,
         policy,
         faults,
+        session,
     } = one;
     *filters == other.filters
         && *timeouts == other.timeouts
         && *retry == other.retry
         && *policy == other.policy
         && *faults == other.faults
+        && *session == other.session
         && has_same_shares(backends, &other.backends)
 }
 

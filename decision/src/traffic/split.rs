@@ -1,5 +1,6 @@
-//! Which backend of a rule a request goes to, by weight.
+//! Which backend of a rule a request goes to, by weight, and whether it is of a share.
 
+use model::filter::Fraction;
 use model::route::Backend;
 
 /// The place of the backend that these dice fall on: each has `weight` chances in the sum of all weights (Gateway API
@@ -16,6 +17,12 @@ pub fn pick_backend(backends: &[Backend], dice: u64) -> Option<usize> {
         rest = rest.saturating_sub(weight);
         hit
     })
+}
+
+/// Whether these dice, any uniformly distributed number, are of a share of all requests.
+pub fn is_in(share: Fraction, dice: u64) -> bool {
+    let place = (u128::from(dice) * u128::from(share.denominator())) >> 64;
+    place < u128::from(share.numerator())
 }
 
 /// Dice that fall evenly from the beginning: after a hundred requests a weight of 10 % has had about ten of them,
@@ -80,6 +87,22 @@ mod tests {
             let hits = u32::try_from((0..count).map(first).filter(|hit| *hit).count()).expect("small");
             let expected = f64::from(count) * f64::from(weight) / 100.0;
             prop_assert!((f64::from(hits) - expected).abs() <= 4.0, "{hits} of {count}, not {expected}");
+        }
+
+        #[test]
+        fn a_share_has_its_part_of_the_range(part in 0u32..40, rest in 0u32..40, dice in any::<u64>()) {
+            let share = Fraction::new(part, (part + rest).max(1)).expect("a fraction");
+            let end = f64::from(share.numerator()) / f64::from(share.denominator());
+            let at = dice as f64 / u64::MAX as f64;
+            if (at - end).abs() > 1e-9 {
+                prop_assert_eq!(is_in(share, dice), at < end);
+            }
+        }
+
+        #[test]
+        fn all_is_all_and_none_is_none(dice in any::<u64>(), whole in 1u32..) {
+            prop_assert!(is_in(Fraction::ALL, dice) && is_in(Fraction::new(whole, whole).expect("all"), dice));
+            prop_assert!(!is_in(Fraction::new(0, whole).expect("none"), dice));
         }
 
         #[test]

@@ -149,9 +149,16 @@ fn routes_from_wire(wire: &v1::HttpRoutes) -> Result<HttpRoutes, FieldError> {
         let name = hostname(&host.hostname).map_err(|error| error.within("hostname"))?;
         Ok((name, places))
     })?;
+    let mut by_name = BTreeMap::new();
+    for (index, (name, places)) in hosts.into_iter().enumerate() {
+        if by_name.insert(name.clone(), places).is_some() {
+            let why = format!("{name} is there more than once");
+            return Err(FieldError::at("hostname", why).within_item(index).within("hosts"));
+        }
+    }
     Ok(HttpRoutes {
         rules,
-        hosts: hosts.into_iter().collect(),
+        hosts: by_name,
     })
 }
 

@@ -10,6 +10,7 @@ mod hello;
 mod inbound;
 mod read;
 mod route;
+mod session;
 mod stream;
 mod traffic_policy;
 

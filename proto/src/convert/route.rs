@@ -11,8 +11,9 @@ use model::resilience::{RetryPolicy, Timeouts};
 use model::route::{Backend, PathMatch, RequestMatch, Rule};
 
 use super::fault::{fault_from_wire, fault_to_wire};
-use super::filter::{filter_from_wire, filter_to_wire};
+use super::filter::{filter_to_wire, filters_from_wire};
 use super::read::{items, millis, parse};
+use super::session::{session_from_wire, session_to_wire};
 use super::traffic_policy::{traffic_policy_from_wire, traffic_policy_to_wire};
 use crate::v1;
 
@@ -26,6 +27,7 @@ pub(super) fn rule_to_wire(rule: &Rule) -> v1::Rule {
         request_timeout_ms: millis(rule.timeouts.request),
         backend_request_timeout_ms: millis(rule.timeouts.backend_request),
         retry: rule.retry.as_ref().map(retry_to_wire),
+        session: rule.session.as_ref().map(session_to_wire),
         policy: rule.policy.as_deref().map(traffic_policy_to_wire),
         faults: rule.faults.iter().map(fault_to_wire).collect(),
     }
@@ -42,7 +44,7 @@ pub(super) fn rule_from_wire(wire: &v1::Rule) -> Result<Rule, FieldError> {
     Ok(Rule {
         name: wire.name.as_str().into(),
         matches: items("matches", &wire.matches, match_from_wire)?,
-        filters: items("filters", &wire.filters, filter_from_wire)?,
+        filters: filters_from_wire(&wire.filters)?,
         backends: items("backends", &wire.backends, backend_from_wire)?,
         // Its error is in the words of the configuration: here the field has another name.
         timeouts: Timeouts::new(
@@ -52,6 +54,10 @@ pub(super) fn rule_from_wire(wire: &v1::Rule) -> Result<Rule, FieldError> {
         .map_err(|error| FieldError::at("backend_request_timeout_ms", error.why))?,
         retry: match &wire.retry {
             Some(retry) => Some(retry_from_wire(retry).map_err(|error| error.within("retry"))?),
+            None => None,
+        },
+        session: match &wire.session {
+            Some(session) => Some(session_from_wire(session).map_err(|error| error.within("session"))?),
             None => None,
         },
         policy: match &wire.policy {
@@ -165,7 +171,7 @@ pub(super) fn backend_from_wire(wire: &v1::Backend) -> Result<Backend, FieldErro
         target,
         &wire.reference,
         wire.weight,
-        items("filters", &wire.filters, filter_from_wire)?,
+        filters_from_wire(&wire.filters)?,
     )
 }
 
@@ -174,6 +180,7 @@ pub(super) fn retry_to_wire(retry: &RetryPolicy) -> v1::RetryPolicy {
         codes: retry.codes.iter().copied().map(u32::from).collect(),
         attempts: u32::from(retry.attempts),
         backoff_ms: millis(retry.backoff),
+        grpc_codes: retry.grpc_codes.iter().copied().map(u32::from).collect(),
     }
 }
 
@@ -189,5 +196,12 @@ pub(super) fn retry_from_wire(wire: &v1::RetryPolicy) -> Result<RetryPolicy, Fie
             format!("{} is over {}", wire.attempts, RetryPolicy::MAX_ATTEMPTS),
         )
     })?;
-    RetryPolicy::new(codes, attempts, Duration::from_millis(wire.backoff_ms))
+    let grpc_codes: BTreeSet<u8> = items("grpc_codes", &wire.grpc_codes, |code| {
+        u8::try_from(*code).map_err(|_| FieldError::new(format!("{code} is not a gRPC status")))
+    })?
+    .into_iter()
+    .collect();
+    RetryPolicy::new(codes, attempts, Duration::from_millis(wire.backoff_ms))?
+        .with_grpc_codes(grpc_codes)
+        .map_err(|error| FieldError::at("grpc_codes", error.why))
 }

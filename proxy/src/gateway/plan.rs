@@ -159,6 +159,12 @@ impl Plan {
         }
     }
 
+    /// Whether what a listener passes on is TLS of its clients.
+    pub(crate) fn passes_tls(&self, place: usize) -> bool {
+        let serves = self.listener(place).map(|listener| &listener.serves);
+        matches!(serves, Some(Serves::TlsPassthrough(_)))
+    }
+
     /// Whether every TLS listener of a port ends TLS here, so that a client may be told why it is not let in.
     pub(crate) fn ends_all_tls(&self, port: u16) -> bool {
         let listeners = self.served.gateway.iter().flat_map(|gateway| &gateway.listeners);

@@ -34,7 +34,11 @@ pub(crate) enum Opened {
 }
 
 /// The ports of one gateway.
-pub(crate) struct Ports(Mutex<State>, Notify);
+pub(crate) struct Ports {
+    state: Mutex<State>,
+    /// Told when something could not be bound.
+    failure: Notify,
+}
 
 struct State {
     plans: Plans,
@@ -72,7 +76,10 @@ impl Ports {
             registry,
             draining,
         };
-        Arc::new(Self(Mutex::new(state), Notify::new()))
+        Arc::new(Self {
+            state: Mutex::new(state),
+            failure: Notify::new(),
+        })
     }
 
     /// Takes up a configuration that is about to be used.
@@ -84,14 +91,14 @@ impl Ports {
             .store(Arc::new(Plan::compile(snapshot.clone(), &before)));
         state.bind();
         if !state.failed.is_empty() {
-            self.1.notify_one();
+            self.failure.notify_one();
         }
     }
 
     /// Tries again what could not be bound, for as long as that is wanted.
     pub(crate) async fn retry(self: Arc<Self>) {
         loop {
-            self.1.notified().await;
+            self.failure.notified().await;
             loop {
                 tokio::time::sleep(RETRY_INTERVAL).await;
                 let mut state = self.state();
@@ -104,7 +111,7 @@ impl Ports {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) async fn carry(
 ) {
     let opened = async {
         let target = tcp::choose(worker, plan.stream_rules(listener), sni)?;
-        tcp::open(worker, &plan.snapshot, target, source).await
+        let is_tls = listener.is_some_and(|listener| plan.passes_tls(listener));
+        tcp::open(worker, &plan.snapshot, target, source, is_tls).await
     };
     let opened = opened.await;
     // A long connection does not hold what was in force when it began.

@@ -1,7 +1,7 @@
 //! The ports of a gateway, judged against a control plane that does what the test says.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use model::endpoint::OutsidePort;
@@ -19,7 +19,7 @@ use crate::{Proxy, Running};
 
 /// A gateway that has said hello, and the control plane's end of its stream.
 struct Room {
-    _fake: FakeControlPlane,
+    fake: FakeControlPlane,
     stream: ProxyStream,
     proxy: Running,
     nonce: u64,
@@ -49,7 +49,7 @@ impl Room {
             ("checkout", "", false)
         );
         Self {
-            _fake: fake,
+            fake,
             stream,
             proxy,
             nonce: 0,
@@ -146,9 +146,14 @@ fn endpoints(address: SocketAddr) -> Resource {
     })
 }
 
+/// None of those that the kernel gives to whoever asks for any.
 async fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-    listener.local_addr().expect("bound").port()
+    loop {
+        let port = rand::random_range(10_000..30_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Answers every request with its head as the body.
@@ -246,7 +251,6 @@ async fn ports_follow_the_configuration_and_what_stays_is_not_touched() {
     assert!(end.is_empty());
     soon(async { while connect(one).await.is_ok() {} }).await;
     assert!(connect(two).await.is_ok());
-    room.proxy.stop().await;
 }
 
 #[tokio::test]
@@ -271,7 +275,6 @@ async fn a_port_that_is_taken_is_said_so_and_bound_when_it_is_free() {
     let report = room.report().await;
     assert!(report.iter().all(|bound| bound.failure.is_empty()), "{report:?}");
     assert!(connect(port).await.is_ok());
-    room.proxy.stop().await;
 }
 
 #[tokio::test]
@@ -302,7 +305,6 @@ async fn a_port_may_come_to_serve_something_else() {
         answer.starts_with("HTTP/1.1 200 ") && !answer.contains("x-forwarded"),
         "{answer}"
     );
-    room.proxy.stop().await;
 }
 
 #[tokio::test]
@@ -321,5 +323,48 @@ async fn a_certificate_that_cannot_be_used_is_refused_by_its_field() {
     };
     assert_eq!(refusal.resource, "gateway/shop/checkout");
     assert_eq!(refusal.field, "listeners[0].https.tls.certificates[0].chain");
-    room.proxy.stop().await;
+}
+
+#[tokio::test]
+async fn without_addresses_every_address_is_bound_of_either_family() {
+    let mut room = Room::start().await;
+    let port = free_port().await;
+    let mut everywhere = gateway(vec![listener("it", port, Serves::Http(to_pay()))]);
+    if let Resource::Gateway(gateway) = &mut everywhere {
+        gateway.addresses.clear();
+    }
+    let said = room.configure(vec![everywhere, endpoints(mirror().await)]).await;
+    let [Message::Listeners(report), Message::Ack(_)] = &said[..] else {
+        panic!("{said:?}")
+    };
+    assert!(report.ports[0].failure.is_empty() && !report.ports[0].addresses.is_empty());
+    let mut v4 = connect(port).await.expect("open");
+    assert!(ask(&mut v4, "a").await.contains("x-forwarded-for: 127.0.0.1\r\n"));
+    if let Ok(mut v6) = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await {
+        assert!(ask(&mut v6, "a").await.contains("x-forwarded-for: ::1\r\n"));
+    }
+}
+
+#[tokio::test]
+async fn a_new_stream_is_told_again_how_the_ports_stand() {
+    let mut room = Room::start().await;
+    let port = free_port().await;
+    room.configure(vec![gateway(vec![listener("it", port, Serves::Http(to_pay()))])])
+        .await;
+    // Its end is that of the stream.
+    let Room {
+        mut fake,
+        stream,
+        proxy: _proxy,
+        ..
+    } = room;
+    drop(stream);
+    let mut stream = fake.next_stream().await;
+    let hello = stream.hello().await;
+    assert!(hello.ready && hello.versions.contains_key("gateway/shop/checkout"));
+    let Message::Listeners(report) = stream.read().await else {
+        panic!("no report")
+    };
+    assert_eq!(report.ports[0].addresses, [format!("127.0.0.1:{port}")]);
+    assert!(connect(port).await.is_ok());
 }

@@ -171,14 +171,15 @@ impl Port {
                 .get(&target.port)
                 .filter(|policy| policy.governs_endpoints()),
             tried: &[],
+            session: None,
             key: None,
             dice: worker.dice(),
             now: Instant::now(),
         };
         let cluster = worker.cluster(&(target.clone(), None));
         let picked = cluster.pick(&wanted).ok_or(Reason::NoEndpoint)?;
-        let Place::Outside { address, .. } = &picked.member.place else {
-            tracing::info!(%target, "no datagrams: its endpoints are workloads, which speak mTLS only");
+        let Place::Outside { address, tls: None } = &picked.member.place else {
+            tracing::debug!(%target, "no datagrams: its endpoints are workloads, or to be called by TLS");
             return Err(Reason::NoEndpoint);
         };
         let upstream = connected(*address).map_err(|error| {
@@ -213,7 +214,8 @@ impl Session {
         let endpoints = plan.snapshot.endpoints.get(&self.target.service);
         let outside = endpoints.and_then(|set| set.endpoints.outside(self.target.port));
         let address = self.picked.member.place.address();
-        is_backend && outside.is_some_and(|outside| outside.addresses.contains(&address))
+        is_backend
+            && outside.is_some_and(|outside| outside.tls.is_none() && outside.addresses.contains(&address))
     }
 }
 
@@ -244,6 +246,7 @@ async fn answers(port: Rc<Port>, client: SocketAddr, upstream: Rc<UdpSocket>, la
         }
     }
     port.sessions.borrow_mut().remove(&client);
+    tracing::debug!(%client, port = port.number, "a client of datagrams is forgotten");
 }
 
 /// A socket of its own, which takes answers from nobody else.

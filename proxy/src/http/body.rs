@@ -1,5 +1,6 @@
 //! The bodies of one request and of its answer, wherever they come from.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -121,6 +122,20 @@ pub(crate) enum Answer {
     Http2(http2::client::Exchange),
     /// It goes on in another protocol.
     Switched(Leg, BytesMut),
+    /// One whose first frame somebody has looked at already.
+    Peeked(Box<Peeked>),
+}
+
+/// What was looked at, until it is passed on, and what is behind it.
+pub(crate) struct Peeked {
+    first: Option<Frame<Bytes>>,
+    rest: Answer,
+}
+
+/// A whole answer, and what stands behind it.
+pub(crate) struct Collected {
+    pub(crate) body: Bytes,
+    pub(crate) trailers: Option<http::HeaderMap>,
 }
 
 impl Answer {
@@ -134,6 +149,7 @@ impl Answer {
             Self::Http1 { exchange, .. } => exchange.is_ended(),
             Self::Http2(exchange) => exchange.is_ended(),
             Self::Switched(..) => true,
+            Self::Peeked(peeked) => peeked.first.is_none() && peeked.rest.is_end_stream(),
         }
     }
 
@@ -142,7 +158,52 @@ impl Answer {
             Self::Http1 { exchange, .. } => exchange.size_hint(),
             Self::Http2(exchange) => exchange.size_hint(),
             Self::Switched(..) => SizeHint::with_exact(0),
+            Self::Peeked(peeked) => {
+                let first = peeked
+                    .first
+                    .as_ref()
+                    .and_then(Frame::data_ref)
+                    .map_or(0, Bytes::len);
+                let rest = peeked.rest.size_hint().exact();
+                rest.map_or_else(SizeHint::default, |rest| {
+                    SizeHint::with_exact(rest + first as u64)
+                })
+            }
         }
+    }
+
+    /// Reads the first frame, and keeps it for whoever reads the answer.
+    pub(crate) async fn peek(mut self) -> Result<Self, Reason> {
+        let first = poll_fn(|cx| self.poll_frame(cx)).await.transpose()?;
+        Ok(Self::Peeked(Box::new(Peeked { first, rest: self })))
+    }
+
+    /// The trailers, where they were looked at: there is no data before them.
+    pub(crate) fn peeked_trailers(&self) -> Option<&http::HeaderMap> {
+        match self {
+            Self::Peeked(peeked) => peeked.first.as_ref()?.trailers_ref(),
+            _ => None,
+        }
+    }
+
+    /// Reads to the end, after which the connection can be used again. `None`: there are more than `most` bytes.
+    pub(crate) async fn collect(mut self, most: usize) -> Result<Option<Collected>, Reason> {
+        let (mut body, mut trailers) = (BytesMut::new(), None);
+        while !self.is_end_stream() {
+            let Some(frame) = poll_fn(|cx| self.poll_frame(cx)).await else {
+                break;
+            };
+            match frame?.into_data() {
+                Ok(data) if body.len() + data.len() > most => return Ok(None),
+                Ok(data) => body.extend_from_slice(&data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            }
+        }
+        self.give_back();
+        Ok(Some(Collected {
+            body: body.freeze(),
+            trailers,
+        }))
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
@@ -150,6 +211,10 @@ impl Answer {
             Self::Http1 { exchange, .. } => exchange.poll_frame(cx),
             Self::Http2(exchange) => exchange.poll_frame(cx),
             Self::Switched(..) => Poll::Ready(None),
+            Self::Peeked(peeked) => match peeked.first.take() {
+                Some(first) => Poll::Ready(Some(Ok(first))),
+                None => peeked.rest.poll_frame(cx),
+            },
         }
     }
 
@@ -159,13 +224,16 @@ impl Answer {
             Self::Http1 { exchange, .. } => exchange.drive(cx),
             Self::Http2(exchange) => exchange.drive(cx),
             Self::Switched(..) => {}
+            Self::Peeked(peeked) => peeked.rest.drive(cx),
         }
     }
 
     /// To be called when the body was read to its end: its connection may be used again.
     fn give_back(self) {
-        if let Self::Http1 { exchange, lease } = self {
-            lease.give_back(exchange);
+        match self {
+            Self::Http1 { exchange, lease } => lease.give_back(exchange),
+            Self::Peeked(peeked) => peeked.rest.give_back(),
+            Self::Http2(_) | Self::Switched(..) => {}
         }
     }
 }

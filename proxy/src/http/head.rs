@@ -2,11 +2,12 @@
 
 use decision::Reason;
 use decision::message::{MessageLimits, fields, request};
-use decision::traffic::forwarded;
+use decision::traffic::{forwarded, path};
 use http::header::{CONNECTION, HOST, HeaderValue, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
+use model::filter::Rewrite;
 
 use crate::downstream::Downstream;
 use crate::upstream::Spoken;
@@ -75,7 +76,7 @@ impl Head {
                 uri.path_and_query = self.target.or(uri.path_and_query);
                 parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadTarget)?;
             }
-            Spoken::Http1 | Spoken::Tcp => {
+            Spoken::Http1 | Spoken::Tcp | Spoken::Tls => {
                 parts.version = Version::HTTP_11;
                 fields::join_cookies(&mut parts.headers);
                 if let Some(authority) = parts.uri.authority() {
@@ -106,6 +107,42 @@ impl Head {
         }
         Ok(parts)
     }
+}
+
+/// A head for one leg as another one has it, on which `spoken` is spoken. It is no upgrade.
+pub(crate) fn respoken(parts: &Parts, spoken: Spoken) -> Result<Parts, Reason> {
+    let head = Head {
+        target: None,
+        upgrade: false,
+    };
+    head.upstream_parts(parts.clone(), spoken, None)
+}
+
+/// Puts what a route wants in place of the host and the path of a head for the next leg.
+pub(crate) fn rewrite(parts: &mut Parts, rewrite: &Rewrite) -> Result<(), Reason> {
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    if let Some(change) = &rewrite.path {
+        let target = uri.path_and_query.take();
+        let (path, query) = target
+            .as_ref()
+            .map_or(("/", None), |target| (target.path(), target.query()));
+        let mut changed = path::changed(change, path).into_owned();
+        if let Some(query) = query {
+            changed.push('?');
+            changed.push_str(query);
+        }
+        uri.path_and_query = Some(PathAndQuery::try_from(changed).map_err(|_| Reason::BadTarget)?);
+    }
+    if let Some(name) = &rewrite.hostname {
+        if uri.authority.is_some() {
+            uri.authority = Some(name.clone());
+        } else {
+            let host = HeaderValue::from_str(name.as_str()).map_err(|_| Reason::BadHost)?;
+            parts.headers.insert(HOST, host);
+        }
+    }
+    parts.uri = Uri::from_parts(uri).map_err(|_| Reason::BadTarget)?;
+    Ok(())
 }
 
 /// Says in a head for the next leg that its connection is TLS, where that is said: in `:scheme`.

@@ -1,14 +1,20 @@
 //! HTTP on every leg: both versions of it, the steps of a request in both directions, and its bodies.
 
 pub(crate) mod answer;
+pub(crate) mod aside;
+mod auth;
 pub(crate) mod body;
 mod date;
+pub(crate) mod fault;
+pub(crate) mod gate;
 pub(crate) mod head;
 pub(crate) mod http1;
 pub(crate) mod http2;
 mod inbound;
+pub(crate) mod mirror;
 mod outbound;
 pub(crate) mod replay;
+pub(crate) mod session;
 
 use std::rc::Rc;
 

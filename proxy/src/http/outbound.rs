@@ -14,17 +14,21 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, Version};
 use model::route::Rule;
 
-use super::answer;
+use super::answer::{self, Marks, Stop};
 use super::body::ResponseBody;
+use super::fault;
+use super::gate::Arriving;
 use super::head::{self, Head};
 use super::replay::ReplaySource;
-use crate::destinations::{Affinity, Found, Lane};
+use super::session::Sticky;
+use crate::destinations::{Affinity, Found, Known, Lane};
 use crate::downstream::{Arrived, Downstream};
 use crate::forward::{self, Plan};
 use crate::lineage;
 use crate::stats::Direction;
 use crate::telemetry::Record;
 use crate::upstream::{Forwarded, Spoken};
+use crate::worker::Worker;
 
 /// Answers one request.
 pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Response<ResponseBody> {
@@ -32,9 +36,10 @@ pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Res
     let (parts, incoming) = request.into_parts();
     let mut record = Record::open(downstream, Direction::Outbound, &parts);
     let body = ReplaySource::new(incoming, downstream.worker.limits.replay_bytes);
-    match steps(downstream, parts, &body, refused, &mut record).await {
-        Ok(chosen) => respond(chosen, record),
-        Err(reason) => answer::refuse(reason, record),
+    let mut marks = Marks::default();
+    match steps(downstream, parts, &body, refused, &mut record, &mut marks).await {
+        Ok(chosen) => respond(chosen, record, marks),
+        Err(stop) => answer::stopped(stop, record, marks),
     }
 }
 
@@ -53,9 +58,10 @@ async fn steps(
     body: &ReplaySource,
     refused: Option<Reason>,
     record: &mut Record,
-) -> Result<Chosen, Reason> {
+    marks: &mut Marks,
+) -> Result<Chosen, Stop> {
     if let Some(reason) = refused {
-        return Err(reason);
+        return Err(reason.into());
     }
     let worker = &downstream.worker;
 
@@ -75,7 +81,7 @@ async fn steps(
     record.generation = known.snapshot.generation;
     record.labels = Some(known.labels.clone());
 
-    // 2. The rule, and of its backends one.
+    // 2. The rule, which may have an answer of its own or ask somebody, and of its backends one.
     let view = RequestView {
         method: &parts.method,
         path: parts.uri.path(),
@@ -85,9 +91,45 @@ async fn steps(
     let rule = known.rule(written, &view);
     known.compare(worker, &rule, written, &view);
     let rule = rule?;
-    let backend = choose_backend(rule, || worker.split_dice())?;
+    let timeouts = rule.map(|(_, rule)| rule.timeouts).unwrap_or_default();
+    let above = worker.inherited(&parts.headers);
+    let said = lineage::deadline(&parts.headers, record);
+    let inherited = above.and_then(|(_, inherited)| inherited.deadline);
+    let until = [said, inherited].into_iter().flatten().min();
+    let deadline = Deadline::new(record.started(), &timeouts, until);
+    if let Some((gate, labels)) = rule.and_then(|rule| known.gate(worker, rule)) {
+        record.labels = Some(labels);
+        let arriving = Arriving {
+            downstream,
+            parts: &parts,
+            authority: written,
+            body,
+            until: deadline.at(),
+            record,
+            marks,
+        };
+        Box::pin(gate.pass(arriving)).await?;
+    }
+    let sticky = Sticky::of(rule, &parts.headers);
+    let backend = choose_backend(worker, &known, rule, sticky.as_deref())?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
+    if let Some(gate) = &lane.gate {
+        let arriving = Arriving {
+            downstream,
+            parts: &parts,
+            authority: written,
+            body,
+            until: deadline.at(),
+            record,
+            marks,
+        };
+        Box::pin(gate.pass(arriving)).await?;
+    }
+    let deadline = Deadline::new(record.started(), &lane.timeouts, until);
+    if let Some(faults) = &lane.faults {
+        Box::pin(fault::inject(worker, faults, &view, &deadline)).await?;
+    }
     let affinity = match lane.policy {
         None => Affinity::default(),
         Some(_) => lane.affinity(&parts.headers, downstream.client.ip(), || worker.dice()),
@@ -106,11 +148,6 @@ async fn steps(
             HopVersion::Http2 => Spoken::Http2,
         },
     };
-    let above = worker.inherited(&parts.headers);
-    let said = lineage::deadline(&parts.headers, record);
-    let inherited = above.and_then(|(_, inherited)| inherited.deadline);
-    let until = [said, inherited].into_iter().flatten().min();
-    let deadline = Deadline::new(record.started(), &lane.timeouts, until);
     let mut upstream = head.upstream_parts(parts, spoken, authority.as_ref())?;
     if outside.is_some_and(|outside| outside.tls.is_some()) {
         head::sent_by_tls(&mut upstream)?;
@@ -118,7 +155,16 @@ async fn steps(
     if downstream.front.port.is_some() {
         head::tell_of_client(&mut upstream, downstream);
     }
-    filter::on_request(&lane.filters, &mut upstream.headers);
+    if let Some(rewrite) = &lane.rewrite {
+        head::rewrite(&mut upstream, rewrite)?;
+    }
+    marks.on_request(&mut upstream.headers);
+    for modifier in &lane.request {
+        filter::apply(modifier, &mut upstream.headers);
+    }
+    for mirror in &lane.mirrors {
+        mirror.send(worker, &upstream, body, record);
+    }
 
     // 4. Attempts, until one is delivered.
     let plan = Plan {
@@ -126,9 +172,13 @@ async fn steps(
         key: affinity.key,
         deadline: &deadline,
         above,
+        sticky: sticky.as_deref(),
         spoken,
     };
     let forwarded = forward::forward(worker, &plan, upstream, body, record).await?;
+    if let Some(sticky) = &sticky {
+        sticky.tell(downstream.front, marks);
+    }
     Ok(Chosen {
         forwarded,
         lane,
@@ -137,16 +187,33 @@ async fn steps(
     })
 }
 
-/// The place of the backend that a request goes to.
-fn choose_backend(rule: Option<(usize, &Rule)>, roll: impl FnOnce() -> u64) -> Result<usize, Reason> {
-    let Some((_, rule)) = rule else { return Ok(0) };
+/// The place of the backend that a request goes to: that of its session, as long as its endpoint is there, or else one by
+/// weight.
+fn choose_backend(
+    worker: &Worker,
+    known: &Known,
+    rule: Option<(usize, &Rule)>,
+    sticky: Option<&Sticky<'_>>,
+) -> Result<usize, Reason> {
+    let Some((index, rule)) = rule else {
+        return Ok(0);
+    };
+    if let Some(endpoint) = sticky.and_then(Sticky::wanted)
+        && let Some(backend) = known.backend_with(worker, (index, rule), endpoint)
+    {
+        return Ok(backend);
+    }
     // Rolled only where there is a choice: dice that are thrown away are missing from an even split.
-    let dice = if rule.backends.len() > 1 { roll() } else { 0 };
+    let dice = if rule.backends.len() > 1 {
+        worker.split_dice()
+    } else {
+        0
+    };
     split::pick_backend(&rule.backends, dice).ok_or(Reason::BackendNotFound)
 }
 
 /// Passes the upstream's answer on.
-fn respond(chosen: Chosen, mut record: Record) -> Response<ResponseBody> {
+fn respond(chosen: Chosen, mut record: Record, marks: Marks) -> Response<ResponseBody> {
     let Chosen {
         forwarded,
         lane,
@@ -155,10 +222,13 @@ fn respond(chosen: Chosen, mut record: Record) -> Response<ResponseBody> {
     } = chosen;
     let Forwarded { mut parts, answer } = forwarded;
     clean_response(&mut parts);
-    filter::on_response(&lane.filters, &mut parts.headers);
+    for modifier in &lane.response {
+        filter::apply(modifier, &mut parts.headers);
+    }
     if let Some(cookie) = cookie {
         parts.headers.append(SET_COOKIE, *cookie);
     }
+    marks.apply(&mut parts.headers);
     parts.version = http::Version::HTTP_11;
     record.responded(parts.status, &parts.headers);
     let at = deadline

@@ -1,6 +1,7 @@
 //! A request's body that can be sent more than once, as long as what was sent of it is still kept.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use decision::Reason;
 use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
+use tokio::sync::oneshot;
 
 use super::body::{Broken, RequestBody};
 
@@ -19,7 +21,7 @@ pub(crate) struct ReplaySource(Option<Rc<RefCell<Source>>>);
 struct Source {
     incoming: RequestBody,
     /// What was read so far, to be sent again; empty once it is over `keep_bytes`.
-    kept: SmallVec<[Kept; 2]>,
+    kept: KeptFrames,
     kept_bytes: usize,
     keep_bytes: usize,
     /// More was read than is kept: only the attempt that reads on can go on.
@@ -29,11 +31,28 @@ struct Source {
     failed: Option<Reason>,
     /// The attempt that may read; an older one that still lives must not steal bytes.
     attempt: u32,
+    /// Who wants the whole body as well. Let go of where it is not kept.
+    copies: Vec<oneshot::Sender<Whole>>,
 }
 
+type KeptFrames = SmallVec<[Kept; 2]>;
+
+#[derive(Clone)]
 enum Kept {
     Data(Bytes),
     Trailers(http::HeaderMap),
+}
+
+/// A body that has come to its end.
+#[derive(Default)]
+pub(crate) struct Whole(KeptFrames);
+
+impl Whole {
+    /// One of these bytes.
+    pub(crate) fn data(bytes: Bytes) -> Self {
+        let data = Some(bytes).filter(|bytes| !bytes.is_empty());
+        Self(data.into_iter().map(Kept::Data).collect())
+    }
 }
 
 /// The body of one attempt.
@@ -59,7 +78,75 @@ impl ReplaySource {
             ended: false,
             failed: None,
             attempt: 0,
+            copies: Vec::new(),
         }))))
+    }
+
+    /// A body that is there already.
+    pub(crate) fn of(whole: Whole) -> Self {
+        if whole.0.is_empty() {
+            return Self(None);
+        }
+        Self(Some(Rc::new(RefCell::new(Source {
+            incoming: RequestBody::Empty,
+            kept_bytes: whole.0.iter().map(Kept::bytes).sum(),
+            kept: whole.0,
+            keep_bytes: usize::MAX,
+            overflowed: false,
+            ended: true,
+            failed: None,
+            attempt: 0,
+            copies: Vec::new(),
+        }))))
+    }
+
+    /// The whole body, once attempts have read it to its end; never, where it is larger than what is kept, or where it
+    /// does not end. `None`: there is no body.
+    pub(crate) fn copied(&self) -> Option<oneshot::Receiver<Whole>> {
+        let mut source = self.0.as_ref()?.borrow_mut();
+        let (sender, receiver) = oneshot::channel();
+        if !source.overflowed {
+            source.copies.push(sender);
+        }
+        if source.ended || source.incoming.is_end_stream() {
+            source.hand_out();
+        }
+        Some(receiver)
+    }
+
+    /// Reads the whole body, and keeps it for attempts. `None`: it has more than `most` bytes.
+    ///
+    /// # Errors
+    /// What the client did wrong in its body.
+    pub(crate) async fn read_whole(&self, most: usize) -> Result<Option<Bytes>, Reason> {
+        let Some(source) = &self.0 else {
+            return Ok(Some(Bytes::new()));
+        };
+        let declared = self.exact().unwrap_or_default();
+        {
+            let mut source = source.borrow_mut();
+            source.keep_bytes = source.keep_bytes.max(most);
+        }
+        if declared > most as u64 {
+            return Ok(None);
+        }
+        while let Some(frame) = poll_fn(|cx| source.borrow_mut().poll_fresh(cx)).await {
+            frame.map_err(|Broken(reason)| reason)?;
+            let source = source.borrow();
+            if source.overflowed || source.kept_bytes > most {
+                return Ok(None);
+            }
+        }
+        Ok(Some(source.borrow().kept_data()))
+    }
+
+    /// The length of the whole body, where it is known.
+    pub(crate) fn exact(&self) -> Option<u64> {
+        self.0.as_ref().map_or(Some(0), |source| {
+            let source = source.borrow();
+            let read = source.kept.iter().map(Kept::bytes).sum::<usize>() as u64;
+            source.incoming.exact().map(|rest| read + rest)
+        })
     }
 
     /// The body for the next attempt. The one before it, if it still lives, reads no further.
@@ -95,6 +182,15 @@ impl ReplaySource {
     }
 }
 
+impl Kept {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            Self::Trailers(_) => 0,
+        }
+    }
+}
+
 impl Source {
     fn keep(&mut self, frame: &Frame<Bytes>) {
         if self.overflowed {
@@ -110,6 +206,28 @@ impl Source {
         if self.kept_bytes > self.keep_bytes || self.kept.len() > 1024 {
             self.overflowed = true;
             self.kept.clear();
+            self.copies.clear();
+        } else if !self.copies.is_empty() && self.incoming.is_end_stream() {
+            self.hand_out();
+        }
+    }
+
+    fn kept_data(&self) -> Bytes {
+        let data = self.kept.iter().filter_map(|kept| match kept {
+            Kept::Data(data) => Some(data),
+            Kept::Trailers(_) => None,
+        });
+        match data.clone().count() {
+            1 => data.cloned().next().unwrap_or_default(),
+            _ => data.flatten().copied().collect(),
+        }
+    }
+
+    /// Gives the whole body to who wants it as well.
+    fn hand_out(&mut self) {
+        for copy in self.copies.drain(..) {
+            // Who gave up waiting misses it.
+            let _ = copy.send(Whole(self.kept.clone()));
         }
     }
 
@@ -123,6 +241,7 @@ impl Source {
         match ready!(self.incoming.poll_frame(cx)) {
             None => {
                 self.ended = true;
+                self.hand_out();
                 Poll::Ready(None)
             }
             Some(Ok(frame)) => {
@@ -181,13 +300,7 @@ impl Body for ReplayBody {
         let source = source.borrow();
         let unsent: usize = source.kept[self.position.min(source.kept.len())..]
             .iter()
-            .map(|kept| {
-                if let Kept::Data(data) = kept {
-                    data.len()
-                } else {
-                    0
-                }
-            })
+            .map(Kept::bytes)
             .sum();
         match source.incoming.exact() {
             Some(rest) => SizeHint::with_exact(rest + unsent as u64),

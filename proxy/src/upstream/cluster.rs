@@ -12,6 +12,7 @@ use decision::Reason;
 use decision::traffic::balance::{self, Ask, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
 use decision::traffic::hop::{HopLoad, HopVersion};
 use decision::traffic::retry::Outcome;
+use decision::traffic::session::EndpointKey;
 use model::endpoint::OutsidePort;
 use model::gateway::BackendTls;
 use model::{Endpoint, EndpointSet, Endpoints, Labels, MeshDomain, TrafficPolicy};
@@ -66,15 +67,39 @@ pub(crate) struct Wanted<'a> {
     pub(crate) policy: Option<&'a Arc<TrafficPolicy>>,
     /// Where the request was already.
     pub(crate) tried: &'a [Place],
+    /// Where the request's session is, which comes before any choice as long as the endpoint is well.
+    pub(crate) session: Option<EndpointKey>,
     /// Where the policy keeps equal keys together.
     pub(crate) key: Option<u64>,
     pub(crate) dice: u64,
     pub(crate) now: Instant,
 }
 
+impl<'a> Wanted<'a> {
+    /// Any endpoint of these, for a first attempt.
+    pub(crate) fn any(
+        set: &'a Arc<EndpointSet>,
+        policy: Option<&'a Arc<TrafficPolicy>>,
+        dice: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
+            set,
+            policy,
+            tried: &[],
+            session: None,
+            key: None,
+            dice,
+            now,
+        }
+    }
+}
+
 /// One endpoint.
 pub(crate) struct Member {
     pub(crate) place: Place,
+    /// As sessions name it.
+    pub(crate) key: EndpointKey,
     pub(crate) upstream: Rc<Upstream>,
     pub(super) load: RefCell<PeakEwma>,
     /// Its place among the members.
@@ -127,12 +152,22 @@ impl Cluster {
         } else {
             (0..members.len()).filter(is_tried).collect()
         };
-        let at = match governed {
-            None => {
+        let is_well = |at: &usize| {
+            let mut governed = governed.iter();
+            governed.all(|governed| governed.is_well(*at, wanted.now))
+        };
+        let of_session = wanted
+            .session
+            .filter(|_| wanted.tried.is_empty())
+            .and_then(|key| members.iter().position(|member| member.key == key))
+            .filter(is_well);
+        let at = match (of_session, governed) {
+            (Some(at), _) => at,
+            (None, None) => {
                 let load = |index: usize| members[index].load.borrow().load(wanted.now);
                 balance::pick(members.len(), &tried, load, wanted.dice)?
             }
-            Some(governed) => {
+            (None, Some(governed)) => {
                 let ask = Ask {
                     tried: &tried,
                     key: wanted.key,
@@ -144,14 +179,24 @@ impl Cluster {
             }
         };
         let member = members.get(at)?.clone();
+        Some(self.picked(member, wanted.now))
+    }
+
+    fn picked(&self, member: Rc<Member>, now: Instant) -> Picked {
         member.load.borrow_mut().start();
         self.in_flight.set(self.in_flight.get() + 1);
-        Some(Picked {
+        Picked {
             member,
-            started: wanted.now,
+            started: now,
             in_flight: self.in_flight.clone(),
             answered: Cell::new(false),
-        })
+        }
+    }
+
+    /// Whether the endpoint that a session names is among those that are asked for.
+    pub(crate) fn has(&self, wanted: &Wanted<'_>, key: EndpointKey) -> bool {
+        self.follow(wanted);
+        self.state.borrow().members.iter().any(|member| member.key == key)
     }
 
     /// Lets a request in, until the permit is dropped. `None` where no policy counts.
@@ -347,6 +392,7 @@ impl Cluster {
             }
         };
         Some(Rc::new(Member {
+            key: EndpointKey::new(&self.key.0, &place.to_string()),
             place,
             upstream: Upstream::new(route, self.around.limits.clone()),
             load: RefCell::new(PeakEwma::new(DEFAULT_RTT, DEFAULT_DECAY, Instant::now())),
@@ -488,6 +534,7 @@ mod tests {
             set,
             policy: None,
             tried: &[],
+            session: None,
             key: None,
             dice: 0,
             now: Instant::now(),

@@ -23,6 +23,8 @@ pub(crate) enum Spoken {
     Http1,
     Http2,
     Tcp,
+    /// TLS of the client's own, on its way to whoever ends it: as TCP, and not wrapped in TLS again.
+    Tls,
 }
 
 impl Spoken {
@@ -77,7 +79,7 @@ impl MeshRoute {
         let alpn = match spoken {
             Spoken::Http1 => ALPN_HTTP1,
             Spoken::Http2 => ALPN_HTTP2,
-            Spoken::Tcp => ALPN_TCP,
+            Spoken::Tcp | Spoken::Tls => ALPN_TCP,
         };
         let (address, expected) = (self.address, self.tls.expected());
         let config = self.tls.config().map_err(|error| match error {
@@ -132,7 +134,7 @@ impl Route {
     }
 
     async fn connect(&self, spoken: Spoken, keepalive: Option<TcpKeepalive>) -> Result<Leg, Reason> {
-        if let Self::Nowhere(_) = self {
+        if matches!(self, Self::Nowhere(_)) && spoken != Spoken::Tls {
             return Err(Reason::TlsFailed);
         }
         let stream = TcpStream::connect(self.address()).await.map_err(|error| {
@@ -146,6 +148,7 @@ impl Route {
         }
         match self {
             Self::App(_) | Self::Outside(_, None) | Self::Nowhere(_) => Ok(Leg::Plain(stream)),
+            Self::Outside(_, Some(_)) if spoken == Spoken::Tls => Ok(Leg::Plain(stream)),
             Self::Outside(_, Some(tls)) => tls.secure(stream, spoken).await,
             Self::Mesh(mesh) => mesh.secure(stream, spoken).await,
         }

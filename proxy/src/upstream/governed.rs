@@ -153,6 +153,13 @@ impl Governed {
         self.balancer.pick(ask, cost, weight)
     }
 
+    /// Whether a member can be reached, as far as is known, and its answers are good.
+    pub(crate) fn is_well(&self, at: usize, now: Instant) -> bool {
+        let is_up = |host: &Host| host.down_until.is_none_or(|until| until <= now);
+        let is_out = self.outliers.as_ref().is_some_and(|outliers| outliers.is_out(at));
+        !is_out && self.hosts.get(at).is_some_and(is_up)
+    }
+
     /// An attempt at a member has ended.
     pub(crate) fn judged(&mut self, at: usize, outcome: &Outcome, now: Instant) {
         let Some(host) = self.hosts.get_mut(at) else {

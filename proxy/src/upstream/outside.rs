@@ -77,7 +77,7 @@ impl OutsideTls {
         let alpn = match spoken {
             Spoken::Http1 => vec![ALPN_HTTP1.to_vec()],
             Spoken::Http2 => vec![ALPN_HTTP2.to_vec()],
-            Spoken::Tcp => Vec::new(),
+            Spoken::Tcp | Spoken::Tls => Vec::new(),
         };
         let handshake = TlsConnector::from(self.config.clone())
             .with_alpn(alpn)

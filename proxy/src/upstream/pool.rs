@@ -182,13 +182,13 @@ impl Upstream {
     ) -> Result<Forwarded, SendFailure> {
         match spoken {
             Spoken::Http2 => self.send_http2(parts, body).await,
-            Spoken::Http1 | Spoken::Tcp => self.send_http1(parts, body).await,
+            Spoken::Http1 | Spoken::Tcp | Spoken::Tls => self.send_http1(parts, body).await,
         }
     }
 
-    /// Opens a connection for opaque bytes; it is not pooled.
-    pub(crate) async fn open_tcp(&self) -> Result<Leg, Reason> {
-        self.open(Spoken::Tcp).await
+    /// Opens a connection for opaque bytes; it is not pooled. `is_tls`: they are TLS already.
+    pub(crate) async fn open_tcp(&self, is_tls: bool) -> Result<Leg, Reason> {
+        self.open(if is_tls { Spoken::Tls } else { Spoken::Tcp }).await
     }
 
     /// Closes connections that were not used for the idle timeout, and those that the upstream closed.

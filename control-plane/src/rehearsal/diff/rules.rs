@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::ServiceName;
 use model::gateway::{HttpRoutes, Listener, Serves, StreamRule};
+use model::resilience::GRPC_STATUS_NAMES;
 use model::route::{Backend, Rule};
 
 use super::super::called::{Called, Edge};
@@ -147,6 +148,7 @@ fn parts(rule: &Rule) -> Parts {
         backends,
         timeouts,
         retry,
+        session,
         policy,
         faults,
     } = rule;
@@ -156,7 +158,10 @@ fn parts(rule: &Rule) -> Parts {
         timeout("backendRequest", timeouts.backend_request),
     ];
     let retry = retry.as_ref().map(|retry| {
-        let codes: Vec<String> = retry.codes.iter().map(u16::to_string).collect();
+        let of_grpc = retry.grpc_codes.iter();
+        let of_grpc = of_grpc.filter_map(|code| GRPC_STATUS_NAMES.get(usize::from(*code)));
+        let codes = retry.codes.iter().map(u16::to_string);
+        let codes: Vec<String> = codes.chain(of_grpc.map(ToString::to_string)).collect();
         let backoff = words::of_duration(retry.backoff);
         format!(
             "{} more attempts on {}, backoff {backoff}",
@@ -170,6 +175,10 @@ fn parts(rule: &Rule) -> Parts {
         ("backends", joined(backends.iter().map(of_backend), ", ")),
         ("timeouts", joined(timeouts.into_iter().flatten(), ", ")),
         ("retry", retry.unwrap_or_default()),
+        (
+            "session",
+            session.as_ref().map(words::of_session).unwrap_or_default(),
+        ),
         (
             "policy",
             policy.as_ref().map_or_else(String::new, |policy| {

@@ -42,6 +42,11 @@ fn yaml_like() -> impl Strategy<Value = String> {
             "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: x, labels: \
              {kubernetes.io/service-name: x}}\naddressType: IPv4\nports: [{port: 1}]\nendpoints: "
         ),
+        Just("apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: x}\ndata: "),
+        Just(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: x}\nspec:\n  \
+             gatewayClassName: weft\n  listeners: [{name: a, port: 1, protocol: HTTP}]\n  "
+        ),
         Just(
             "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: x}\nspec:\n  rules: "
         ),

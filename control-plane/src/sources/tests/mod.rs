@@ -3,7 +3,9 @@
 mod any_text;
 mod endpoint_slice;
 mod fault;
+mod filter;
 mod folder;
+mod gateway;
 mod read;
 mod refused;
 mod shadow;

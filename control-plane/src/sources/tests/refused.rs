@@ -87,18 +87,8 @@ fn what_is_wrong_in_a_rule_is_found_at_its_place() {
             "12:24: spec.rules[0].retry.backoff: is over 60s",
         ),
         (
-            "      sessionPersistence: {}\n",
-            "12:7: spec.rules[0].sessionPersistence: is not supported yet",
-        ),
-        (
-            "      filters:\n        - type: RequestMirror\n          requestMirror: {backendRef: {name: a}}\n",
-            "13:17: spec.rules[0].filters[0].type: \"RequestMirror\" is not supported yet \
-             (supported: RequestHeaderModifier, ResponseHeaderModifier)",
-        ),
-        (
-            "      filters: [{type: CORS}]\n",
-            "12:24: spec.rules[0].filters[0].type: \"CORS\" is not supported yet \
-             (supported: RequestHeaderModifier, ResponseHeaderModifier)",
+            "      filters: [{type: ExtensionRef, extensionRef: {group: a, kind: B, name: c}}]\n",
+            "12:24: spec.rules[0].filters[0].type: \"ExtensionRef\" is not supported: there is no filter to refer to",
         ),
         (
             "      filters: [{type: RequestHeaderModifier}]\n",

@@ -14,7 +14,7 @@ use model::traffic_policy::{
 use super::percentage;
 use super::spec;
 use crate::sources::check::At;
-use crate::sources::http_route::duration;
+use crate::sources::route::duration;
 
 pub(super) fn balance(at: &At<'_>, balance: spec::LoadBalancer) -> LoadBalancer {
     use spec::BalancerType as Type;

@@ -12,9 +12,9 @@ use model::traffic_policy::{ConnectionPolicy, TcpKeepalive};
 use self::spec::BackendTrafficPolicy;
 pub(super) use self::spec::TargetRef;
 use super::check::{At, Distinct, key};
-use super::http_route::duration;
-use super::object::{Kind, ObjectKey, ObjectName};
+use super::kind::{Kind, ObjectKey, ObjectName};
 use super::reference::{GATEWAY_GROUP, core_is_empty};
+use super::route::duration;
 
 /// Most targets of one policy (Gateway API's limit for its own).
 const MAX_TARGETS: usize = 16;

@@ -9,7 +9,7 @@ use model::traffic_policy::RetryConstraint;
 use super::percentage;
 use super::spec::{self, Trigger};
 use crate::sources::check::At;
-use crate::sources::http_route::duration;
+use crate::sources::route::duration;
 
 /// What Envoy Gateway takes for `retryOn`, where it is not given.
 const DEFAULT_TRIGGERS: [Trigger; 5] = [

@@ -40,13 +40,12 @@ impl<'s> Judge<'s> {
             Some(objection) => condition("Accepted", "Accepted", vec![objection.clone()]),
             None => listeners_accepted(&own),
         };
-        let unresolved = own.iter().filter(|judged| judged.unresolved.is_some());
-        let unresolved = unresolved.map(|judged| Objection {
-            reason: "ListenersNotResolved",
-            message: format!(
-                "listener {:?} refers to what cannot be used",
-                judged.listener.name
-            ),
+        let unresolved = own.iter().filter_map(|judged| {
+            let objection = judged.unresolved.as_ref()?;
+            Some(Objection {
+                reason: "ListenersNotResolved",
+                message: format!("listener {:?}: {}", judged.listener.name, objection.message),
+            })
         });
         let resolved = condition("ResolvedRefs", "ResolvedRefs", unresolved.collect());
         let programmed = self.programmed(&gateway.name, &accepted, &own);

@@ -55,10 +55,14 @@ pub struct Judge<'s> {
     state: &'s MeshState,
     /// What the proxies of Gateways say; `None` where only configuration is judged.
     reports: Option<&'s Reports>,
-    attachments: RefCell<BTreeMap<ServiceName, Rc<Attachments<'s>>>>,
-    destinations: RefCell<BTreeMap<(ServiceName, Label), Option<Rc<Destination>>>>,
-    gateways: RefCell<BTreeMap<ServiceName, Option<Rc<Gateway>>>>,
+    attachments: Once<ServiceName, Attachments<'s>>,
+    /// As callers of a namespace see them.
+    destinations: Once<(ServiceName, Label), Option<Destination>>,
+    gateways: Once<ServiceName, Option<Gateway>>,
 }
+
+/// What was worked out so far.
+type Once<K, T> = RefCell<BTreeMap<K, Rc<T>>>;
 
 impl<'s> Judge<'s> {
     /// Judges configuration and what became of it.
@@ -114,11 +118,10 @@ impl<'s> Judge<'s> {
             Object::Gateway(gateway) => self.gateway_status(gateway, observed),
             Object::ListenerSet(set) => self.set_status(set, observed),
             route @ (Object::Route(_) | Object::StreamRoute(_)) => self.route_status(route, observed),
-            Object::BackendTlsPolicy(policy) => Some(self.policy_status(policy, observed)),
-            Object::GatewayClass(_)
-            | Object::EndpointSlice(_)
-            | Object::TrafficPolicy(_)
-            | Object::FaultPolicy(_) => {
+            Object::BackendTlsPolicy(policy) => Some(self.backend_tls_status(policy, observed)),
+            Object::TrafficPolicy(policy) => Some(self.policy_status(key, &policy.targets, observed)),
+            Object::FaultPolicy(policy) => Some(self.policy_status(key, &policy.targets, observed)),
+            Object::GatewayClass(_) | Object::EndpointSlice(_) => {
                 let conditions = self.conditions(key);
                 (!conditions.is_empty()).then(|| json!({"conditions": shown(&conditions, observed)}))
             }
@@ -140,20 +143,20 @@ impl<'s> Judge<'s> {
     }
 
     /// A Service as callers of a namespace see it.
-    fn destination(&self, service: &ServiceName, caller: &Label) -> Option<Rc<Destination>> {
+    fn destination(&self, service: &ServiceName, caller: &Label) -> Rc<Option<Destination>> {
         let mut known = self.destinations.borrow_mut();
         known
             .entry((service.clone(), caller.clone()))
-            .or_insert_with(|| destination_for(self.state, service, caller).map(Rc::new))
+            .or_insert_with(|| Rc::new(destination_for(self.state, service, caller)))
             .clone()
     }
 
     /// A Gateway as its proxies see it.
-    fn gateway(&self, name: &ServiceName) -> Option<Rc<Gateway>> {
+    fn gateway(&self, name: &ServiceName) -> Rc<Option<Gateway>> {
         let mut known = self.gateways.borrow_mut();
         known
             .entry(name.clone())
-            .or_insert_with(|| super::gateway(self.state, name).map(Rc::new))
+            .or_insert_with(|| Rc::new(super::gateway(self.state, name)))
             .clone()
     }
 }

@@ -1,4 +1,4 @@
-//! The status of BackendTLSPolicies: for each Gateway through which they matter, whether they hold.
+//! The status of policies: for each Gateway through which they matter, whether they hold.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,13 @@ use serde_json::{Value, json};
 
 use super::route::backends;
 use super::{Condition, Judge, Observed, condition, joined, shown};
-use crate::sources::{BackendTarget, BackendTlsPolicy, CONTROLLER_NAME, GATEWAY_GROUP, PolicyTarget, Trusts};
+use crate::sources::{
+    BackendTarget, BackendTlsPolicy, CONTROLLER_NAME, GatewayObject, Kind, ObjectKey, PolicyTarget,
+    TrafficTarget, Trusts,
+};
 use crate::view::MeshState;
 use crate::view::attach::Objection;
+use crate::view::attachments::AnyRoute;
 use crate::view::backend_tls::{authorities, backend_tls, is_beaten, is_service};
 
 /// Most ancestors that Gateway API lets a status have.
@@ -85,58 +89,78 @@ fn service_of(policy: &BackendTlsPolicy, target: &PolicyTarget) -> Option<Servic
 }
 
 impl Judge<'_> {
-    pub(super) fn policy_status(&self, policy: &BackendTlsPolicy, observed: &Observed) -> Value {
-        let conditions = conditions(self.state, policy);
-        let ancestors = self
-            .ancestors(policy)
-            .into_iter()
-            .take(MAX_ANCESTORS)
-            .map(|ancestor| {
-                json!({
-                    "ancestorRef": ancestor,
-                    "controllerName": CONTROLLER_NAME,
-                    "conditions": shown(&conditions, observed),
-                })
-            });
+    pub(super) fn backend_tls_status(&self, policy: &BackendTlsPolicy, observed: &Observed) -> Value {
+        let targets = policy.targets.iter().filter(|target| is_service(target));
+        let targets = targets.map(|target| ObjectKey {
+            kind: Kind::Service,
+            namespace: policy.key.namespace.clone(),
+            name: target.name.clone(),
+        });
+        self.status_by_ancestor(&conditions(self.state, policy), &targets.collect(), observed)
+    }
+
+    /// The status of a policy of our own group.
+    pub(super) fn policy_status(
+        &self,
+        key: &ObjectKey,
+        targets: &[TrafficTarget],
+        observed: &Observed,
+    ) -> Value {
+        let targets = targets.iter().map(|target| ObjectKey {
+            kind: target.kind,
+            namespace: key.namespace.clone(),
+            name: target.name.clone(),
+        });
+        self.status_by_ancestor(&self.conditions(key), &targets.collect(), observed)
+    }
+
+    /// The same conditions for each ancestor: they follow from the targets alone.
+    fn status_by_ancestor(
+        &self,
+        conditions: &[Condition],
+        targets: &BTreeSet<ObjectKey>,
+        observed: &Observed,
+    ) -> Value {
+        let ancestors = self.ancestors(targets).into_iter().take(MAX_ANCESTORS);
+        let ancestors = ancestors.map(|ancestor| {
+            json!({
+                "ancestorRef": {
+                    "group": ancestor.kind.row().group,
+                    "kind": ancestor.kind.as_str(),
+                    "namespace": ancestor.namespace.as_str(),
+                    "name": ancestor.name.as_str(),
+                },
+                "controllerName": CONTROLLER_NAME,
+                "conditions": shown(conditions, observed),
+            })
+        });
         json!({"ancestors": ancestors.collect::<Value>()})
     }
 
-    /// The Gateways with a route to one of the policy's targets; where there is none, the targets themselves, as
-    /// workloads call them too.
-    fn ancestors(&self, policy: &BackendTlsPolicy) -> Vec<Value> {
-        let services = policy
-            .targets
-            .iter()
-            .filter_map(|target| service_of(policy, target));
-        let services: BTreeSet<ServiceName> = services.collect();
-        let calls = |target: &BackendTarget| match target {
-            BackendTarget::Service(target) => services.contains(&target.service),
+    /// The Gateways with a route that is a target or leads to one; where there is none, the targets themselves, which
+    /// workloads call as well.
+    fn ancestors(&self, targets: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
+        let is_called = |target: &BackendTarget| match target {
+            BackendTarget::Service(target) => targets.contains(&ObjectKey {
+                kind: Kind::Service,
+                namespace: target.service.namespace.clone(),
+                name: (&target.service.name).into(),
+            }),
             BackendTarget::Unknown(_) => false,
+        };
+        let concerns = |route: AnyRoute<'_>| {
+            let mut backends = backends(route).into_iter();
+            targets.contains(route.key()) || backends.any(|backend| is_called(&backend.target))
         };
         let gateways = self.state.our_gateways().filter(|gateway| {
             let attachments = self.attachments(gateway);
             let mut routes = attachments.routes.iter().flatten();
-            routes.any(|attached| {
-                backends(attached.route)
-                    .iter()
-                    .any(|backend| calls(&backend.target))
-            })
+            routes.any(|attached| concerns(attached.route))
         });
-        let reference = |group: &str, kind: &str, name: &ServiceName| {
-            json!({
-                "group": group,
-                "kind": kind,
-                "namespace": name.namespace.to_string(),
-                "name": name.name.to_string(),
-            })
-        };
-        let gateways: Vec<Value> = gateways
-            .map(|gateway| reference(GATEWAY_GROUP, "Gateway", &gateway.name))
-            .collect();
-        if !gateways.is_empty() {
-            return gateways;
+        let gateways: Vec<ObjectKey> = gateways.map(GatewayObject::key).collect();
+        match gateways.is_empty() {
+            true => targets.iter().cloned().collect(),
+            false => gateways,
         }
-        let services = services.iter();
-        services.map(|name| reference("", "Service", name)).collect()
     }
 }

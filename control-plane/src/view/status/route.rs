@@ -1,12 +1,15 @@
 //! The status of routes: for each parent, whether it accepts the route, and whether the backends resolve.
 
+use model::ServicePort;
 use serde_json::{Map, Value, json};
 
 use super::{Condition, Judge, Observed, condition, joined, shown};
-use crate::sources::{BackendRef, CONTROLLER_NAME, GATEWAY_GROUP, Object, ObjectKey, Parent, ParentRef};
+use crate::sources::{
+    BackendRef, CONTROLLER_NAME, GATEWAY_GROUP, Object, ObjectKey, Parent, ParentRef, RouteRule,
+};
 use crate::view::attach::{Objection, attached_ports};
 use crate::view::attachments::{AnyRoute, parents_of};
-use crate::view::backend::{Traffic, resolve};
+use crate::view::backend::{Traffic, resolve, resolve_service};
 
 impl<'s> Judge<'s> {
     pub(super) fn route_conditions(&self, object: &'s Object) -> Vec<Condition> {
@@ -126,8 +129,9 @@ impl<'s> Judge<'s> {
         };
         let checked = backends(route)
             .into_iter()
-            .map(|backend| resolve(self.state, judged, traffic, &backend.target));
-        checked.filter_map(Result::err).collect()
+            .map(|backend| resolve(self.state, judged, traffic, &backend.target).map(drop));
+        let asides = asides(route).map(|target| resolve_service(self.state, judged, traffic, target));
+        checked.chain(asides).filter_map(Result::err).collect()
     }
 }
 
@@ -176,4 +180,13 @@ fn parent_ref(parent: &ParentRef) -> Value {
         put("port", port.into());
     }
     Value::Object(shown)
+}
+
+/// All Services that filters of its rules name.
+fn asides<'r>(route: AnyRoute<'r>) -> impl Iterator<Item = &'r ServicePort> {
+    let rules = match route {
+        AnyRoute::Http(route) => route.rules.as_slice(),
+        AnyRoute::Stream(_) => &[],
+    };
+    rules.iter().flat_map(RouteRule::asides)
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use decision::traffic::route::hidden;
 use model::field::Step;
+use model::filter::Filter;
 use model::gateway::Serves;
 use model::route::Rule;
 use model::{FieldPath, ServiceName};
 
 use super::Judge;
-use crate::sources::{BackendRef, Object, ObjectKey, Parent, RouteObject};
+use crate::sources::{BackendRef, DEFAULT_CLASS, Object, ObjectKey, Parent, RouteObject};
 use crate::view::attachments::{AnyRoute, parents_of};
 
 /// Something that the owner of an object should look at.
@@ -34,7 +35,12 @@ impl<'s> Judge<'s> {
                             path: rule_at(index),
                             message: format!("is never followed: {by} takes every request that it matches"),
                         });
-                        let backends = of_backends(index, &rule.backends, "is answered with status 500");
+                        let is_redirect = |filter: &Filter| matches!(filter, Filter::Redirect(_));
+                        let backends = if rule.filters.iter().any(is_redirect) {
+                            Vec::new()
+                        } else {
+                            of_backends(index, &rule.backends, "is answered with status 500")
+                        };
                         hidden.into_iter().chain(backends)
                     })
                     .collect()
@@ -46,6 +52,20 @@ impl<'s> Judge<'s> {
                     .flat_map(|(index, backends)| of_backends(index, backends, dropped))
                     .collect()
             }
+            Some(Object::Gateway(gateway)) if !self.state.is_ours(&gateway.class) => {
+                let class = &gateway.class;
+                let message = match self.state.class(class) {
+                    Some(known) => format!("Gateways of class {class} are served by {}", known.controller),
+                    None => format!(
+                        "there is no GatewayClass {class}, so that nobody serves it ({DEFAULT_CLASS} is ours)"
+                    ),
+                };
+                let fields = ["spec", "gatewayClassName"].map(|field| Step::Field(field.to_owned()));
+                vec![Warning {
+                    path: FieldPath(fields.into()),
+                    message,
+                }]
+            }
             _ => Vec::new(),
         }
     }
@@ -54,7 +74,7 @@ impl<'s> Judge<'s> {
     fn hiding(&self, object: &'s Object, route: &RouteObject) -> BTreeMap<usize, String> {
         let mut hiding: BTreeMap<usize, Option<String>> = BTreeMap::new();
         let name = format!("{}#", route.key);
-        let mut look = |rules: &[Rule]| {
+        let mut look = |rules: &[&Rule]| {
             let own = |rule: &Rule| rule.name.starts_with(&name);
             let hidden = hidden(rules, own);
             for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| own(rule)) {
@@ -83,12 +103,16 @@ impl<'s> Judge<'s> {
             match &parent.to {
                 Parent::Service(service) => {
                     let destination = self.destination(service, &route.key.namespace);
-                    let ports = destination
-                        .iter()
-                        .flat_map(|destination| destination.ports.values());
-                    ports.for_each(|port| match (&route.shadow, &port.shadow) {
-                        (None, _) => look(&port.rules),
-                        (Some(_), would_be) => look(would_be.as_deref().unwrap_or_default()),
+                    let ports = destination.as_ref().iter();
+                    let ports = ports.flat_map(|destination| destination.ports.values());
+                    ports.for_each(|port| {
+                        let would_be = port.shadow.as_deref().unwrap_or_default();
+                        let rules = if route.shadow.is_some() {
+                            would_be
+                        } else {
+                            &port.rules
+                        };
+                        look(&rules.iter().collect::<Vec<_>>());
                     });
                 }
                 Parent::Gateway(name) => gateways.push(name.clone()),
@@ -100,8 +124,8 @@ impl<'s> Judge<'s> {
         }
         gateways.sort();
         gateways.dedup();
-        for gateway in gateways.iter().filter_map(|name| self.gateway(name)) {
-            for listener in &gateway.listeners {
+        for gateway in gateways.iter().map(|name| self.gateway(name)) {
+            for listener in gateway.as_ref().iter().flat_map(|gateway| &gateway.listeners) {
                 let routes = match (&listener.serves, &route.shadow) {
                     (Serves::Http(routes) | Serves::Https(_, routes), None) => Some(routes),
                     (_, None) => None,
@@ -110,7 +134,7 @@ impl<'s> Judge<'s> {
                 if let Some(routes) = routes {
                     for places in routes.hosts.values() {
                         let rules = places.iter().filter_map(|place| routes.rules.get(*place));
-                        look(&rules.cloned().collect::<Vec<_>>());
+                        look(&rules.collect::<Vec<_>>());
                     }
                 }
             }

@@ -12,8 +12,10 @@ use crate::sources::parse_documents;
 mod attachments;
 mod backend_tls;
 mod consumers;
+mod filters;
 mod gateway;
 mod shadow;
+mod status;
 mod warnings;
 
 /// The state after applying each text in turn, each at a generation of its own from 1.

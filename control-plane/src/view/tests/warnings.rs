@@ -68,6 +68,10 @@ fn requests_to_nowhere_are_told() {
             "spec.rules[0].backendRefs[1]: its filters are never used, because its weight is 0",
         ),
         ("{backendRefs: [{name: cart, port: 80}]}", ""),
+        (
+            "{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}",
+            "",
+        ),
     ];
     for (rule, expected) in table {
         let spec = format!("{{parentRefs: [{{group: '', kind: Service, name: cart}}], rules: [{rule}]}}");
@@ -81,4 +85,20 @@ fn requests_to_nowhere_are_told() {
             .collect();
         assert_eq!(warnings(&state, "HTTPRoute/shop/r"), expected, "{rule}");
     }
+}
+
+#[test]
+fn a_gateway_that_nobody_serves_is_told() {
+    let listeners = ["{name: web, port: 80, protocol: HTTP}"];
+    let text = gateway_of("shop/edge", &listeners, "").replace("Name: weft", "Name: wefft");
+    assert_eq!(
+        warnings(&mesh(&[&text]), "Gateway/shop/edge"),
+        ["spec.gatewayClassName: there is no GatewayClass wefft, so that nobody serves it (weft is ours)"]
+    );
+    let class = "{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: wefft}, \
+                 spec: {controllerName: a.org/b}}";
+    assert_eq!(
+        warnings(&mesh(&[&text, class]), "Gateway/shop/edge"),
+        ["spec.gatewayClassName: Gateways of class wefft are served by a.org/b"]
+    );
 }

@@ -17,7 +17,7 @@ pub struct Hidden {
 
 /// Those of the rules that `of_interest` names which no request can follow. What expressions mean together is not
 /// worked out: a rule may be hidden all the same, but one that is told is.
-pub fn hidden(rules: &[Rule], of_interest: impl Fn(&Rule) -> bool) -> Vec<Hidden> {
+pub fn hidden(rules: &[&Rule], of_interest: impl Fn(&Rule) -> bool) -> Vec<Hidden> {
     let rules_of_interest = rules.iter().enumerate().filter(|(_, rule)| of_interest(rule));
     rules_of_interest
         .filter_map(|(place, rule)| {
@@ -32,7 +32,7 @@ pub fn hidden(rules: &[Rule], of_interest: impl Fn(&Rule) -> bool) -> Vec<Hidden
 }
 
 /// The rule that takes every request that a match of the rule at `place` fits.
-fn hiding(rules: &[Rule], place: usize, wanted: &RequestMatch) -> Option<usize> {
+fn hiding(rules: &[&Rule], place: usize, wanted: &RequestMatch) -> Option<usize> {
     let summary = Summary::of(wanted);
     let others = rules.iter().enumerate().filter(|(other, _)| *other != place);
     others

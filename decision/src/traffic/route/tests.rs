@@ -8,7 +8,6 @@ use super::*;
 use crate::traffic::grpc;
 use http::HeaderValue;
 use model::pattern::{Regex, ValuePattern};
-use model::resilience::Timeouts;
 use model::route::Rule;
 use proptest::collection::vec;
 use proptest::option;
@@ -92,12 +91,7 @@ fn rule(name: usize, matches: Vec<RequestMatch>) -> Rule {
     Rule {
         name: name.to_string().into(),
         matches,
-        filters: Vec::new(),
-        backends: Vec::new(),
-        timeouts: Timeouts::default(),
-        retry: None,
-        policy: None,
-        faults: Vec::new(),
+        ..Rule::default()
     }
 }
 
@@ -306,7 +300,7 @@ mod reference {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
     fn the_choice_is_the_specifications(

@@ -4,7 +4,8 @@ use super::*;
 use crate::traffic::route::hidden;
 
 fn told(rules: &[Rule]) -> Vec<(usize, usize)> {
-    let all = hidden(rules, |_| true);
+    let rules: Vec<&Rule> = rules.iter().collect();
+    let all = hidden(&rules, |_| true);
     all.iter().map(|hidden| (hidden.rule, hidden.by)).collect()
 }
 
