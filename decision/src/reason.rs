@@ -111,6 +111,8 @@ reasons! {
     Overloaded = 503, 8, "connection_limit_reached", "overloaded";
     /// The service is at a limit of its circuit breaker.
     Overflow = 503, 14, "connection_limit_reached", "overflow";
+    /// The service has as many requests as it was found to answer in time.
+    ConcurrencyLimit = 503, 14, "connection_limit_reached", "concurrency_limit";
     /// The proxy is stopping.
     Draining = 503, 14, "destination_unavailable", "draining";
 

@@ -26,6 +26,8 @@ pub struct TrafficPolicy {
     /// Of requests whose rule has none.
     pub timeouts: Option<Timeouts>,
     pub retry_constraint: Option<RetryConstraint>,
+    pub hedging: Option<Hedging>,
+    pub concurrency: Option<AdaptiveConcurrency>,
 }
 
 /// Which endpoint a request goes to.
@@ -226,6 +228,58 @@ pub struct RetryConstraint {
     pub min_interval: Duration,
 }
 
+/// A request whose answer takes long is sent to another endpoint as well; the first good answer counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hedging {
+    pub delay: HedgeDelay,
+    /// The first one included; 2–[`Hedging::MAX_ATTEMPTS`].
+    pub max_attempts: u8,
+    /// gRPC calls may arrive more than once.
+    pub grpc: bool,
+}
+
+impl Hedging {
+    pub const MAX_ATTEMPTS: u8 = 5;
+}
+
+/// After how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HedgeDelay {
+    After(Duration),
+    /// When so many percent of the last answers had come, 1–99.
+    Percentile(u8),
+}
+
+/// How many requests are in flight at a time is found out from how they are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdaptiveConcurrency {
+    pub kind: ConcurrencyKind,
+    /// The limit's own bounds.
+    pub min: u32,
+    pub max: u32,
+    /// How often it is moved.
+    pub interval: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConcurrencyKind {
+    /// By how answers slow down.
+    Gradient,
+    /// By overloads: additive increase, multiplicative decrease.
+    Aimd,
+}
+
+impl Default for AdaptiveConcurrency {
+    fn default() -> Self {
+        Self {
+            kind: ConcurrencyKind::Gradient,
+            min: 3,
+            max: 1000,
+            interval: Duration::from_millis(100),
+        }
+    }
+}
+
 impl Default for RetryConstraint {
     /// 20 % over 10 s, and 10 per second.
     fn default() -> Self {
@@ -331,6 +385,12 @@ impl TrafficPolicy {
         if let Some(constraint) = &self.retry_constraint {
             constraint.check().map_err(within("retryConstraint"))?;
         }
+        if let Some(hedging) = &self.hedging {
+            hedging.check().map_err(within("hedging"))?;
+        }
+        if let Some(concurrency) = &self.concurrency {
+            concurrency.check().map_err(within("adaptiveConcurrency"))?;
+        }
         Ok(self)
     }
 
@@ -348,12 +408,14 @@ impl TrafficPolicy {
             retry: mine.retry.or(other.retry),
             timeouts: mine.timeouts.or(other.timeouts),
             retry_constraint: mine.retry_constraint.or(other.retry_constraint),
+            hedging: mine.hedging.or(other.hedging),
+            concurrency: mine.concurrency.or(other.concurrency),
         }
     }
 
     /// The sections that it has something to say in, by their names in YAML.
     pub fn sections(&self) -> Vec<(&'static str, &dyn fmt::Debug)> {
-        fn given<'s, T: fmt::Debug>(section: &'s Option<T>) -> Option<&'s dyn fmt::Debug> {
+        fn given<T: fmt::Debug>(section: &Option<T>) -> Option<&dyn fmt::Debug> {
             section.as_ref().map(|section| section as &dyn fmt::Debug)
         }
         let sections = [
@@ -366,6 +428,8 @@ impl TrafficPolicy {
             ("retry", given(&self.retry)),
             ("timeout", given(&self.timeouts)),
             ("retryConstraint", given(&self.retry_constraint)),
+            ("hedging", given(&self.hedging)),
+            ("adaptiveConcurrency", given(&self.concurrency)),
         ];
         let given = sections.into_iter();
         given
@@ -381,6 +445,7 @@ impl TrafficPolicy {
             || self.panic_threshold.is_some()
             || self.breaker.is_some()
             || self.connection.is_some()
+            || self.concurrency.is_some()
     }
 }
 
@@ -582,6 +647,34 @@ impl RetryConstraint {
         bounded("interval", self.interval).map_err(within("budget"))?;
         bounded("interval", self.min_interval).map_err(within("minRetryRate"))?;
         at_most("count", self.min_count as usize, 1_000_000).map_err(within("minRetryRate"))
+    }
+}
+
+impl Hedging {
+    fn check(&self) -> Result<(), FieldError> {
+        if !(2..=Self::MAX_ATTEMPTS).contains(&self.max_attempts) {
+            let why = format!("{} is not 2-{}", self.max_attempts, Self::MAX_ATTEMPTS);
+            return Err(FieldError::at("maxAttempts", why));
+        }
+        match self.delay {
+            HedgeDelay::After(delay) => time("delay", delay, Duration::from_millis(1)),
+            HedgeDelay::Percentile(1..=99) => Ok(()),
+            HedgeDelay::Percentile(percent) => {
+                Err(FieldError::at("percentile", format!("{percent} is not 1-99")))
+            }
+        }
+    }
+}
+
+impl AdaptiveConcurrency {
+    fn check(&self) -> Result<(), FieldError> {
+        if self.min == 0 {
+            return Err(FieldError::at("minConcurrency", "is at least 1"));
+        }
+        if self.max < self.min {
+            return Err(FieldError::at("maxConcurrency", "is under minConcurrency"));
+        }
+        time("interval", self.interval, TrafficPolicy::MIN_INTERVAL)
     }
 }
 

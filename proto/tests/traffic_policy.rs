@@ -9,8 +9,9 @@ use http::Method;
 use model::resilience::{RetryPolicy, Timeouts};
 use model::snapshot::Resource;
 use model::traffic_policy::{
-    Algorithm, Check, CircuitBreaker, ConnectionPolicy, ConsistentHash, HashCookie, HashKey, HealthCheck,
-    LoadBalancer, OutlierDetection, PreferLocal, RetryConstraint, SuccessRate, TcpKeepalive,
+    AdaptiveConcurrency, Algorithm, Check, CircuitBreaker, ConcurrencyKind, ConnectionPolicy, ConsistentHash,
+    HashCookie, HashKey, HealthCheck, HedgeDelay, Hedging, LoadBalancer, OutlierDetection, PreferLocal,
+    RetryConstraint, SuccessRate, TcpKeepalive,
 };
 use model::{EndpointSet, Endpoints, TrafficPolicy};
 use prost::Message as _;
@@ -111,6 +112,15 @@ fn every_kind() -> Vec<TrafficPolicy> {
             retry: Some(RetryPolicy::new([503].into(), 2, SECOND).expect("valid")),
             timeouts: Some(Timeouts::new(Some(2 * SECOND), Some(SECOND)).expect("valid")),
             retry_constraint: Some(RetryConstraint::default()),
+            hedging: Some(Hedging {
+                delay: HedgeDelay::Percentile(95),
+                max_attempts: 3,
+                grpc: true,
+            }),
+            concurrency: Some(AdaptiveConcurrency {
+                kind: ConcurrencyKind::Aimd,
+                ..AdaptiveConcurrency::default()
+            }),
             ..TrafficPolicy::default()
         },
     ]

@@ -29,6 +29,7 @@ use model::{Destination, EndpointSet, ServicePort, Snapshot, TrafficPolicy};
 
 use crate::config::Learned;
 use crate::gateway::plan::Plan;
+use crate::hedge::Hedges;
 use crate::http::gate::Gate;
 use crate::http::mirror::MirrorTo;
 use crate::shadow::{self, Watch};
@@ -80,6 +81,9 @@ enum Governed {
     Listener(Arc<Plan>, usize),
 }
 
+/// What there may be, with the labels of the requests that it answers.
+type Labelled<T> = Option<(Rc<T>, Rc<Labels>)>;
+
 /// The rules of one port, made ready.
 #[derive(Clone)]
 struct Tables {
@@ -87,9 +91,6 @@ struct Tables {
     /// Of the rules as they would be.
     shadow: Option<Rc<RouteTable>>,
 }
-
-/// What there may be, with the labels of the requests that it answers.
-type Labelled<T> = Option<(Rc<T>, Rc<Labels>)>;
 
 /// One backend of one rule: everything that is the same for all requests that go there.
 pub(crate) struct Lane {
@@ -101,6 +102,8 @@ pub(crate) struct Lane {
     pub(crate) retry: Option<RetryPolicy>,
     /// Of the service that was called; at a gateway, where nobody calls one, and where a policy says, the backend's own.
     pub(crate) budget: Budget,
+    /// `None` where nothing is sent beside another attempt.
+    pub(crate) hedges: Option<Hedges>,
     /// What governs the endpoints; `None` where no policy does.
     pub(crate) policy: Option<Arc<TrafficPolicy>>,
     /// What is done to requests on purpose; `None` where nothing is.
@@ -376,6 +379,38 @@ impl Known {
         Ok(rules.get(index).map(|rule| (index, rule)))
     }
 
+    /// What may answer a rule's requests before they go anywhere; `None` where nothing does.
+    pub(crate) fn gate(&self, worker: &Worker, (index, rule): (usize, &Rule)) -> Labelled<Gate> {
+        if !rule.filters.iter().any(Gate::has) {
+            return None;
+        }
+        let mut gates = self.gates.borrow_mut();
+        let new = || {
+            let (target, route) = (Some(&self.target), Some(&rule.name));
+            let labels = worker.recorder.labels(Direction::Outbound, target, None, route);
+            Gate::of(worker, &self.snapshot, &rule.filters).map(|gate| (gate, labels))
+        };
+        let (gate, labels) = gates.entry(index).or_insert_with(new).as_ref()?;
+        Some((gate.clone(), labels.clone()))
+    }
+
+    /// The place of the rule's backend that has this endpoint, whatever its weight.
+    pub(crate) fn backend_with(
+        &self,
+        worker: &Worker,
+        (index, rule): (usize, &Rule),
+        endpoint: EndpointKey,
+    ) -> Option<usize> {
+        (0..rule.backends.len()).find(|at| {
+            let lane = self.lane(worker, Some((index, rule)), *at).ok();
+            lane.is_some_and(|lane| {
+                let set = lane.endpoints.as_ref();
+                let any = |set| Wanted::any(set, lane.policy.as_ref(), 0, Instant::now());
+                set.is_some_and(|set| lane.cluster.has(&any(set), endpoint))
+            })
+        })
+    }
+
     /// Compares what governs a request with what would if routes in shadow were in force, where there are some.
     #[inline]
     pub(crate) fn compare(
@@ -425,38 +460,6 @@ impl Known {
         };
         let example = || Example::new(request.method.as_str(), authority, request.path);
         worker.shared.config.ledger().compare(watch, &now, &then, example);
-    }
-
-    /// What may answer a rule's requests before they go anywhere; `None` where nothing does.
-    pub(crate) fn gate(&self, worker: &Worker, (index, rule): (usize, &Rule)) -> Labelled<Gate> {
-        if !rule.filters.iter().any(Gate::has) {
-            return None;
-        }
-        let mut gates = self.gates.borrow_mut();
-        let new = || {
-            let (target, route) = (Some(&self.target), Some(&rule.name));
-            let labels = worker.recorder.labels(Direction::Outbound, target, None, route);
-            Gate::of(worker, &self.snapshot, &rule.filters).map(|gate| (gate, labels))
-        };
-        let (gate, labels) = gates.entry(index).or_insert_with(new).as_ref()?;
-        Some((gate.clone(), labels.clone()))
-    }
-
-    /// The place of the rule's backend that has this endpoint, whatever its weight.
-    pub(crate) fn backend_with(
-        &self,
-        worker: &Worker,
-        (index, rule): (usize, &Rule),
-        endpoint: EndpointKey,
-    ) -> Option<usize> {
-        (0..rule.backends.len()).find(|at| {
-            let lane = self.lane(worker, Some((index, rule)), *at).ok();
-            lane.is_some_and(|lane| {
-                let set = lane.endpoints.as_ref();
-                let any = |set| Wanted::any(set, lane.policy.as_ref(), 0, Instant::now());
-                set.is_some_and(|set| lane.cluster.has(&any(set), endpoint))
-            })
-        })
     }
 
     /// Where a rule's requests go for the backend at this place; to the service itself where no rule governs them.
@@ -526,6 +529,7 @@ impl Known {
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&self.target), Some(&target), route),
+            hedges: policy.as_ref().and_then(|policy| policy.hedging.map(Hedges::new)),
             policy: policy.filter(|policy| policy.governs_endpoints()),
             endpoints,
             backend: target,

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use tokio::time::timeout_at;
 
 use crate::destinations::Lane;
+use crate::hedge::{self, Race};
 use crate::http::answer;
 use crate::http::replay::ReplaySource;
 use crate::http::session::Sticky;
@@ -58,8 +59,8 @@ pub(crate) async fn forward(
         {
             return Err(Reason::RequestTimeout);
         }
-        let picked = pick(worker, plan, &tried, now)?;
-        let span = record.attempt(&picked.member.place, &mut parts.headers);
+        let mut picked = pick(worker, plan, &tried, now)?;
+        let mut span = record.attempt(&picked.member.place, &mut parts.headers);
         // What hops above say that this one is, counts for as many.
         let above = plan.above.map_or(1, |(_, inherited)| inherited.attempt);
         let attempts = (above - 1).saturating_add(record.attempts());
@@ -70,7 +71,29 @@ pub(crate) async fn forward(
             limit.as_ref(),
             now,
         );
-        let result = attempt(plan, &picked, &parts, body, limit).await;
+        let hedges = plan.lane.hedges.as_ref();
+        let delay = hedges.and_then(|hedges| hedges.delay(&parts, record.is_grpc()));
+        let result = match delay {
+            None => attempt(plan, &picked, &parts, body, limit).await,
+            Some(delay) => {
+                let race = Race {
+                    worker,
+                    plan,
+                    parts: &parts,
+                    body,
+                    limit,
+                };
+                let raced = hedge::race(race, (picked, span), delay, &mut tried, record);
+                let ended = Box::pin(raced).await;
+                (picked, span) = (ended.picked, ended.span);
+                ended.result
+            }
+        };
+        if let Some(hedges) = hedges
+            && result.is_ok()
+        {
+            hedges.answered(picked.took(Instant::now()));
+        }
         if let Some(sticky) = plan.sticky {
             sticky.served(picked.member.key);
         }
@@ -122,13 +145,13 @@ pub(crate) async fn forward(
 
 /// Why an attempt has no response.
 #[derive(Clone, Copy)]
-enum Failure {
+pub(crate) enum Failure {
     Send(SendFailure),
     TimedOut(Reason),
 }
 
 impl Failure {
-    fn reason(self) -> Reason {
+    pub(crate) fn reason(self) -> Reason {
         match self {
             Self::Send(SendFailure::NotSent(reason) | SendFailure::Broken(reason))
             | Self::TimedOut(reason) => reason,
@@ -136,7 +159,12 @@ impl Failure {
     }
 }
 
-fn pick(worker: &Worker, plan: &Plan<'_>, tried: &[Place], now: Instant) -> Result<Picked, Reason> {
+pub(crate) fn pick(
+    worker: &Worker,
+    plan: &Plan<'_>,
+    tried: &[Place],
+    now: Instant,
+) -> Result<Picked, Reason> {
     let endpoints = plan.lane.endpoints.as_ref().ok_or(Reason::NoEndpoint)?;
     let wanted = Wanted {
         set: endpoints,
@@ -166,7 +194,7 @@ fn tell(headers: &mut HeaderMap, is_grpc: bool, attempts: u8, limit: Option<&Att
     }
 }
 
-async fn attempt(
+pub(crate) async fn attempt(
     plan: &Plan<'_>,
     picked: &Picked,
     parts: &Parts,
@@ -239,7 +267,7 @@ async fn peek(forwarded: Forwarded, limit: Option<AttemptLimit>) -> Result<Forwa
     }
 }
 
-fn outcome_of(result: &Result<Forwarded, Failure>) -> Outcome {
+pub(crate) fn outcome_of(result: &Result<Forwarded, Failure>) -> Outcome {
     match result {
         Ok(forwarded) => match forwarded.answer.peeked_trailers().and_then(grpc::status) {
             Some(status) => Outcome::Grpc(status),
@@ -296,7 +324,7 @@ fn judge(
     }
 }
 
-fn is_failure(outcome: &Outcome) -> bool {
+pub(crate) fn is_failure(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Status(status) => *status >= 500,
         Outcome::Grpc(status) => grpc::http_status(*status) >= 500,

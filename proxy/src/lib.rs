@@ -15,6 +15,7 @@ mod downstream;
 pub mod flags;
 mod forward;
 mod gateway;
+mod hedge;
 mod hello;
 mod http;
 pub mod identity;

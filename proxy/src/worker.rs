@@ -150,7 +150,7 @@ impl Worker {
     }
 
     pub(crate) fn app(&self, address: SocketAddr) -> Rc<Upstream> {
-        let new = || Upstream::new(Route::App(address), self.limits.clone());
+        let new = || Upstream::new(Rc::new(Route::App(address)), self.limits.clone());
         self.apps.borrow_mut().entry(address).or_insert_with(new).clone()
     }
 

@@ -100,10 +100,7 @@ async fn a_policy_that_does_not_count_says_why() {
         .weft(&["get", "BackendTrafficPolicy", "younger", "-o", "yaml"])
         .await;
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    assert!(
-        shown.contains("type: Accepted, status: \"False\", reason: Conflicted"),
-        "{shown}"
-    );
+    assert!(shown.contains("reason: Conflicted"), "{shown}");
     assert!(
         shown.contains("BackendTrafficPolicy/default/pay counts for Service pay"),
         "{shown}"

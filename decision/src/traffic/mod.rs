@@ -4,6 +4,9 @@
 //! whether the request may go on, and [`redirect`] sends the client elsewhere; [`split`] chooses the backend unless a [`session`] did before, [`path`] and [`filter`] change the request,
 //! [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
 //! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
+//! [`outlier`] and [`health`] leave out who is not well, [`concurrency`] bounds how many go at a time, and [`hedge`] sends
+//! one more beside another.
+//! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
 //! [`outlier`] leaves out for a while who answers badly, [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
 //! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
 //! [`shadow`] says what routes that are only tried out would have done.
@@ -15,12 +18,15 @@ pub mod auth;
 pub mod backoff;
 pub mod balance;
 pub mod budget;
+pub mod concurrency;
 pub mod cors;
 pub mod deadline;
 pub mod fault;
 pub mod filter;
 pub mod forwarded;
 pub mod grpc;
+pub mod health;
+pub mod hedge;
 pub mod hop;
 pub mod lineage;
 pub mod outlier;

@@ -6,8 +6,9 @@ use http::{HeaderName, Method};
 use model::FieldError;
 use model::resilience::Timeouts;
 use model::traffic_policy::{
-    Algorithm, Check, CircuitBreaker, ConnectionPolicy, ConsistentHash, HashCookie, HashKey, HealthCheck,
-    LoadBalancer, OutlierDetection, PreferLocal, RetryConstraint, SuccessRate, TcpKeepalive, TrafficPolicy,
+    AdaptiveConcurrency, Algorithm, Check, CircuitBreaker, ConcurrencyKind, ConnectionPolicy, ConsistentHash,
+    HashCookie, HashKey, HealthCheck, HedgeDelay, Hedging, LoadBalancer, OutlierDetection, PreferLocal,
+    RetryConstraint, SuccessRate, TcpKeepalive, TrafficPolicy,
 };
 
 use super::read::{items, millis, parse};
@@ -33,6 +34,13 @@ pub(super) fn traffic_policy_to_wire(policy: &TrafficPolicy) -> v1::TrafficPolic
             min_count: constraint.min_count,
             min_interval_ms: millis(constraint.min_interval),
         }),
+        hedging: policy.hedging.as_ref().map(hedging_to_wire),
+        concurrency: policy.concurrency.map(|concurrency| v1::AdaptiveConcurrency {
+            aimd: concurrency.kind == ConcurrencyKind::Aimd,
+            min: concurrency.min,
+            max: concurrency.max,
+            interval_ms: millis(concurrency.interval),
+        }),
     }
 }
 
@@ -54,6 +62,16 @@ pub(super) fn traffic_policy_from_wire(wire: &v1::TrafficPolicy) -> Result<Traff
         timeouts: read(wire.timeouts.as_ref(), timeouts_from_wire).map_err(within("timeouts"))?,
         retry_constraint: read(wire.retry_constraint.as_ref(), constraint_from_wire)
             .map_err(within("retry_constraint"))?,
+        hedging: read(wire.hedging.as_ref(), hedging_from_wire).map_err(within("hedging"))?,
+        concurrency: wire.concurrency.map(|concurrency| AdaptiveConcurrency {
+            kind: match concurrency.aimd {
+                true => ConcurrencyKind::Aimd,
+                false => ConcurrencyKind::Gradient,
+            },
+            min: concurrency.min,
+            max: concurrency.max,
+            interval: Duration::from_millis(concurrency.interval_ms),
+        }),
     };
     policy.checked()
 }
@@ -328,5 +346,30 @@ fn constraint_from_wire(wire: &v1::RetryConstraint) -> Result<RetryConstraint, F
         interval: Duration::from_millis(wire.interval_ms),
         min_count: wire.min_count,
         min_interval: Duration::from_millis(wire.min_interval_ms),
+    })
+}
+
+fn hedging_to_wire(hedging: &Hedging) -> v1::Hedging {
+    use v1::hedging::Delay;
+    v1::Hedging {
+        delay: Some(match hedging.delay {
+            HedgeDelay::After(delay) => Delay::AfterMs(millis(delay)),
+            HedgeDelay::Percentile(percent) => Delay::Percentile(u32::from(percent)),
+        }),
+        max_attempts: u32::from(hedging.max_attempts),
+        grpc: hedging.grpc,
+    }
+}
+
+fn hedging_from_wire(wire: &v1::Hedging) -> Result<Hedging, FieldError> {
+    use v1::hedging::Delay;
+    Ok(Hedging {
+        delay: match wire.delay {
+            Some(Delay::AfterMs(ms)) => HedgeDelay::After(Duration::from_millis(ms)),
+            Some(Delay::Percentile(percent)) => HedgeDelay::Percentile(byte("percentile", percent)?),
+            None => return Err(FieldError::at("delay", "is missing")),
+        },
+        max_attempts: byte("max_attempts", wire.max_attempts)?,
+        grpc: wire.grpc,
     })
 }

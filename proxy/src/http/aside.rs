@@ -7,6 +7,7 @@ use std::time::Instant;
 use decision::Reason;
 use decision::traffic::grpc;
 use decision::traffic::hop::HopVersion;
+use decision::traffic::retry::Outcome;
 use http::Version;
 use http::request::Parts;
 use model::{EndpointSet, ServicePort, Snapshot};
@@ -45,6 +46,8 @@ impl Aside {
         attempts: usize,
     ) -> Result<Forwarded, Reason> {
         let endpoints = self.endpoints.as_ref().ok_or(Reason::NoEndpoint)?;
+        let policy = endpoints.policies.get(&self.target.port);
+        let _permit = policy.map(|policy| self.cluster.admit(policy)).transpose()?;
         let is_grpc = grpc::is_grpc(&parts.headers);
         let spoken = match endpoints.endpoints.outside(self.target.port) {
             Some(outside) => Spoken::to_app(outside.protocol, false, is_grpc),
@@ -59,7 +62,6 @@ impl Aside {
         let parts = head::respoken(parts, spoken)?;
         let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
         loop {
-            let policy = endpoints.policies.get(&self.target.port);
             let wanted = Wanted {
                 tried: &tried,
                 ..Wanted::any(endpoints, policy, worker.dice(), Instant::now())
@@ -73,6 +75,8 @@ impl Aside {
             let failure = match (sent, peer) {
                 (Ok(forwarded), None) => {
                     picked.responded(Instant::now());
+                    let outcome = Outcome::Status(forwarded.parts.status.as_u16());
+                    self.cluster.judged(&picked, &outcome, Instant::now());
                     return Ok(forwarded);
                 }
                 (Err(failure), _) => failure,
@@ -80,6 +84,11 @@ impl Aside {
                 (Ok(_), Some(reason)) => SendFailure::NotSent(reason),
             };
             picked.failed(Instant::now());
+            let outcome = match failure {
+                SendFailure::NotSent(reason) => Outcome::NotSent(reason),
+                SendFailure::Broken(reason) => Outcome::Broken(reason),
+            };
+            self.cluster.judged(&picked, &outcome, Instant::now());
             match failure {
                 SendFailure::NotSent(_) if tried.len() + 1 < attempts && body.is_replayable() => {
                     tried.push(picked.member.place.clone());

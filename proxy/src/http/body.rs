@@ -24,6 +24,8 @@ pub(crate) struct Broken(pub(crate) Reason);
 /// A request's body, as it comes from the client.
 pub(crate) enum RequestBody {
     Empty,
+    /// Of the proxy's own; empty once it was taken.
+    Own(Bytes),
     Http1 {
         wire: ClientWire,
         /// Bytes still to come, where the head said how many.
@@ -49,6 +51,7 @@ impl RequestBody {
     pub(crate) fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Own(content) => content.is_empty(),
             Self::Http1 { ended, .. } => *ended,
             Self::Http2(incoming) => incoming.is_end_stream(),
         }
@@ -58,6 +61,7 @@ impl RequestBody {
     pub(crate) fn exact(&self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),
+            Self::Own(content) => Some(content.len() as u64),
             Self::Http1 { left, .. } => *left,
             Self::Http2(incoming) => incoming.exact(),
         }
@@ -67,6 +71,10 @@ impl RequestBody {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
         let frame = match self {
             Self::Empty => None,
+            Self::Own(content) => {
+                let content = std::mem::take(content);
+                (!content.is_empty()).then(|| Ok(Frame::data(content)))
+            }
             Self::Http2(incoming) => {
                 let frame = ready!(incoming.poll_frame(cx));
                 frame.map(|frame| frame.map_err(|_| Reason::RequestAborted))

@@ -91,20 +91,19 @@ async fn steps(
     let rule = known.rule(written, &view);
     known.compare(worker, &rule, written, &view);
     let rule = rule?;
-    let timeouts = rule.map(|(_, rule)| rule.timeouts).unwrap_or_default();
     let above = worker.inherited(&parts.headers);
     let said = lineage::deadline(&parts.headers, record);
     let inherited = above.and_then(|(_, inherited)| inherited.deadline);
     let until = [said, inherited].into_iter().flatten().min();
-    let deadline = Deadline::new(record.started(), &timeouts, until);
     if let Some((gate, labels)) = rule.and_then(|rule| known.gate(worker, rule)) {
         record.labels = Some(labels);
+        let timeouts = rule.map(|(_, rule)| rule.timeouts).unwrap_or_default();
         let arriving = Arriving {
             downstream,
             parts: &parts,
             authority: written,
             body,
-            until: deadline.at(),
+            until: Deadline::new(record.started(), &timeouts, until).at(),
             record,
             marks,
         };
@@ -114,6 +113,7 @@ async fn steps(
     let backend = choose_backend(worker, &known, rule, sticky.as_deref())?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
+    let deadline = Deadline::new(record.started(), &lane.timeouts, until);
     if let Some(gate) = &lane.gate {
         let arriving = Arriving {
             downstream,
@@ -126,7 +126,6 @@ async fn steps(
         };
         Box::pin(gate.pass(arriving)).await?;
     }
-    let deadline = Deadline::new(record.started(), &lane.timeouts, until);
     if let Some(faults) = &lane.faults {
         Box::pin(fault::inject(worker, faults, &view, &deadline)).await?;
     }

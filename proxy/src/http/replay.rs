@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use decision::Reason;
 use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
@@ -168,6 +168,11 @@ impl ReplaySource {
         self.0.as_ref().is_none_or(|source| !source.borrow().overflowed)
     }
 
+    /// Whether all of the body is there, and kept.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.0.as_ref().is_none_or(|source| source.borrow().is_whole())
+    }
+
     /// Whether anything of the body was read yet.
     pub(crate) fn is_untouched(&self) -> bool {
         self.0.as_ref().is_none_or(|source| {
@@ -192,6 +197,10 @@ impl Kept {
 }
 
 impl Source {
+    fn is_whole(&self) -> bool {
+        !self.overflowed && self.failed.is_none() && (self.ended || self.incoming.is_end_stream())
+    }
+
     fn keep(&mut self, frame: &Frame<Bytes>) {
         if self.overflowed {
             return;
@@ -213,14 +222,13 @@ impl Source {
     }
 
     fn kept_data(&self) -> Bytes {
-        let data = self.kept.iter().filter_map(|kept| match kept {
-            Kept::Data(data) => Some(data),
-            Kept::Trailers(_) => None,
-        });
-        match data.clone().count() {
-            1 => data.cloned().next().unwrap_or_default(),
-            _ => data.flatten().copied().collect(),
+        let mut whole = BytesMut::with_capacity(self.kept_bytes);
+        for kept in &self.kept {
+            if let Kept::Data(data) = kept {
+                whole.extend_from_slice(data);
+            }
         }
+        whole.freeze()
     }
 
     /// Gives the whole body to who wants it as well.
@@ -266,7 +274,8 @@ impl Body for ReplayBody {
             return Poll::Ready(None);
         };
         let mut source = source.borrow_mut();
-        if source.attempt != this.attempt {
+        // Of a body that is all there nobody takes anything from another.
+        if source.attempt != this.attempt && !source.is_whole() {
             return Poll::Ready(Some(Err(Broken(Reason::ConnectionReset))));
         }
         let again = source.kept.get(this.position).map(|kept| match kept {

@@ -3,4 +3,4 @@
 mod record;
 mod spans;
 
-pub(crate) use record::{Labels, Record, Recorder};
+pub(crate) use record::{AttemptRecord, Labels, Record, Recorder};

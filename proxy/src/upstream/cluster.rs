@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use certs::IdentityCell;
 use decision::Reason;
@@ -13,12 +13,14 @@ use decision::traffic::balance::{self, Ask, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma
 use decision::traffic::hop::{HopLoad, HopVersion};
 use decision::traffic::retry::Outcome;
 use decision::traffic::session::EndpointKey;
+use http::uri::Authority;
 use model::endpoint::OutsidePort;
 use model::gateway::BackendTls;
-use model::{Endpoint, EndpointSet, Endpoints, Labels, MeshDomain, TrafficPolicy};
+use model::{Endpoint, EndpointSet, Endpoints, Labels, MeshDomain, ServicePort, TrafficPolicy};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
 
+use super::checks::Subject;
 use super::dial::{MeshRoute, Route};
 use super::governed::Governed;
 use super::joint::{Counted, Joint, Joints, Permit};
@@ -202,8 +204,15 @@ impl Cluster {
     /// Lets a request in, until the permit is dropped. `None` where no policy counts.
     ///
     /// # Errors
-    /// [`Reason::Overflow`] where there are as many as there may be.
+    /// [`Reason::Overflow`] where there are as many as there may be, [`Reason::ConcurrencyLimit`] where there are as many
+    /// as are answered in time.
     pub(crate) fn admit(&self, policy: &TrafficPolicy) -> Result<Option<Permit>, Reason> {
+        if policy.concurrency.is_some()
+            && let Some(governed) = &mut self.state.borrow_mut().governed
+            && !governed.admits(u32::try_from(self.in_flight.get()).unwrap_or(u32::MAX))
+        {
+            return Err(Reason::ConcurrencyLimit);
+        }
         let Some(breaker) = &policy.breaker else {
             return Ok(None);
         };
@@ -227,7 +236,7 @@ impl Cluster {
     /// How an attempt ended, where a policy wants to know.
     pub(crate) fn judged(&self, picked: &Picked, outcome: &Outcome, now: Instant) {
         if let Some(governed) = &mut self.state.borrow_mut().governed {
-            governed.judged(picked.member.at.get(), outcome, now);
+            governed.judged(picked.member.at.get(), outcome, picked.took(now), now);
         }
     }
 
@@ -253,6 +262,33 @@ impl Cluster {
         for member in &self.state.borrow().members {
             member.upstream.close_idle(now);
         }
+    }
+
+    /// Begins to check, as the policy says, whom no other worker does.
+    fn check(&self, state: &mut State, wanted: &Wanted<'_>) {
+        let policy = wanted.policy.and_then(|policy| policy.health_check.as_ref());
+        let (Some(policy), Some(governed)) = (policy, &mut state.governed) else {
+            return;
+        };
+        let ServicePort { service, port } = &self.key.0;
+        let name = format!(
+            "{}.{}.svc.{}",
+            service.name, service.namespace, self.around.domain
+        );
+        let authority = match port {
+            80 => name,
+            port => format!("{name}:{port}"),
+        };
+        let Ok(authority) = authority.parse::<Authority>() else {
+            return;
+        };
+        let outside = wanted.set.endpoints.outside(*port);
+        let subject = |member: &Member| Subject {
+            route: member.upstream.route.clone(),
+            authority: authority.clone(),
+            protocol: outside.map(|outside| outside.protocol).unwrap_or_default(),
+        };
+        governed.check(&state.members, policy, self.joint(), subject, &self.around.limits);
     }
 
     /// Where no more connections may be opened and the chosen endpoint has none to spare, closes one of another's.
@@ -286,6 +322,12 @@ impl Cluster {
         };
         if !(same_set && same_policy) {
             self.take_up(&mut state, wanted, same_policy);
+        } else if state
+            .governed
+            .as_ref()
+            .is_some_and(|governed| governed.is_to_claim(wanted.now))
+        {
+            self.check(&mut state, wanted);
         }
     }
 
@@ -311,14 +353,23 @@ impl Cluster {
                 (at != usize::MAX).then_some(at)
             };
             let before: Vec<_> = state.members.iter().map(place_before).collect();
+            let endpoints = wanted
+                .policy
+                .filter(|policy| policy.health_check.is_some())
+                .map(|_| {
+                    let endpoint = |member: &Rc<Member>| self.joint().endpoint(&member.place.to_string());
+                    state.members.iter().map(endpoint).collect()
+                });
             governed.follow(
                 &state.members,
                 &before,
+                endpoints,
                 &self.around.labels,
                 wanted.dice,
                 wanted.now,
             );
         }
+        self.check(state, wanted);
         for member in &before {
             member.at.set(usize::MAX);
         }
@@ -394,7 +445,7 @@ impl Cluster {
         Some(Rc::new(Member {
             key: EndpointKey::new(&self.key.0, &place.to_string()),
             place,
-            upstream: Upstream::new(route, self.around.limits.clone()),
+            upstream: Upstream::new(Rc::new(route), self.around.limits.clone()),
             load: RefCell::new(PeakEwma::new(DEFAULT_RTT, DEFAULT_DECAY, Instant::now())),
             at: Cell::new(usize::MAX),
         }))
@@ -410,7 +461,7 @@ impl Place {
     }
 
     /// Whether both are one endpoint, to be reached in the same way; its labels may differ.
-    fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Workload(one), Self::Workload(other)) => {
                 one.workload == other.workload
@@ -440,6 +491,11 @@ impl fmt::Display for Place {
 }
 
 impl Picked {
+    /// How long it has been since it was chosen.
+    pub(crate) fn took(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
     pub(crate) fn started(&self) -> Instant {
         self.started
     }

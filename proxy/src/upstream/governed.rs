@@ -9,16 +9,22 @@ use std::time::{Duration, Instant};
 
 use decision::Reason;
 use decision::traffic::balance::{self, Ask, Balancer, Standing, slow_start};
+use decision::traffic::concurrency::Limiter;
 use decision::traffic::grpc;
 use decision::traffic::outlier::{Outliers, Seen};
 use decision::traffic::retry::Outcome;
-use model::traffic_policy::{Algorithm, LoadBalancer};
+use model::traffic_policy::{Algorithm, HealthCheck, LoadBalancer};
 use model::{Labels, TrafficPolicy};
 
+use super::checks::{Checking, Subject};
 use super::cluster::{Member, Place};
+use super::joint::{Joint, JointEndpoint};
+use crate::settings::Limits;
 
 /// How long an endpoint that could not be connected to is left alone: the first time, and at most. It doubles each time.
 const DOWN_TIME: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// How often a worker asks whether another one has given up checking an endpoint.
+const CLAIM_AGAIN: Duration = Duration::from_secs(5);
 /// Standings are looked at again after this long in any case.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -28,13 +34,28 @@ pub(crate) struct Governed {
     balance: LoadBalancer,
     balancer: Balancer,
     outliers: Option<Outliers>,
+    limiter: Option<Limiter>,
     hosts: Vec<Host>,
+    /// Where a policy checks: what all workers know of each member's health.
+    checked: Option<Checked>,
     /// When somebody's standing may be another by the mere passing of time.
     look_at: Instant,
     /// Until when somebody has less than its full weight.
     slow_until: Option<Instant>,
     /// Whether there was a list before: whoever is in the first one has no slow start.
     seeded: bool,
+}
+
+/// Health checks as this worker sees them.
+struct Checked {
+    endpoints: Vec<Arc<JointEndpoint>>,
+    /// Those that this worker makes, by member.
+    own: Vec<Option<Checking>>,
+    joint: Option<Arc<Joint>>,
+    /// How many findings were taken into account.
+    seen: u64,
+    /// When to look whether another worker has given a member up.
+    claim_at: Instant,
 }
 
 /// One member.
@@ -47,6 +68,7 @@ struct Host {
     down_until: Option<Instant>,
     /// How often in a row that was so.
     down_times: u32,
+    unhealthy: bool,
 }
 
 impl Governed {
@@ -58,9 +80,11 @@ impl Governed {
         let mut governed = Self {
             balancer: Balancer::new(&balance, &[], 0),
             outliers: policy.outlier.clone().map(new),
+            limiter: policy.concurrency.map(|adaptive| Limiter::new(adaptive, now)),
             balance,
             policy: policy.clone(),
             hosts: Vec::new(),
+            checked: None,
             look_at: now,
             slow_until: None,
             seeded: false,
@@ -69,6 +93,12 @@ impl Governed {
             (governed.hosts, governed.seeded) = (older.hosts, older.seeded);
             if older.policy.outlier == policy.outlier {
                 governed.outliers = older.outliers;
+            }
+            if older.policy.concurrency == policy.concurrency {
+                governed.limiter = older.limiter;
+            }
+            if older.policy.health_check == policy.health_check {
+                governed.checked = older.checked;
             }
         }
         governed
@@ -91,6 +121,7 @@ impl Governed {
         &mut self,
         members: &[Rc<Member>],
         before: &[Option<usize>],
+        endpoints: Option<Vec<Arc<JointEndpoint>>>,
         own: &Labels,
         dice: u64,
         now: Instant,
@@ -110,6 +141,7 @@ impl Governed {
                 since,
                 down_until: None,
                 down_times: 0,
+                unhealthy: false,
             };
             Host {
                 distance: distance(member),
@@ -121,6 +153,20 @@ impl Governed {
         if let Some(outliers) = &mut self.outliers {
             outliers.follow(before);
         }
+        let mut older = self.checked.take();
+        self.checked = endpoints.map(|endpoints| {
+            let mut kept = |place: &Option<usize>| older.as_mut()?.own.get_mut((*place)?)?.take();
+            Checked {
+                endpoints,
+                own: before.iter().map(&mut kept).collect(),
+                joint: None,
+                seen: 0,
+                claim_at: now,
+            }
+        });
+        if self.checked.is_none() {
+            self.hosts.iter_mut().for_each(|host| host.unhealthy = false);
+        }
         let names: Vec<String> = members.iter().map(|member| member.place.to_string()).collect();
         self.balancer = Balancer::new(&self.balance, &names, dice);
         self.arrange(now);
@@ -128,7 +174,13 @@ impl Governed {
 
     /// Chooses a member, by its place.
     pub(crate) fn pick(&mut self, members: &[Rc<Member>], ask: &Ask<'_>, now: Instant) -> Option<usize> {
-        if now >= self.look_at {
+        let is_news = |checked: &Checked| {
+            checked
+                .joint
+                .as_ref()
+                .is_some_and(|joint| joint.findings() != checked.seen)
+        };
+        if now >= self.look_at || self.checked.as_ref().is_some_and(is_news) {
             self.look(now);
         }
         let by_requests = matches!(self.balancer.algorithm(), Algorithm::LeastRequest);
@@ -153,15 +205,49 @@ impl Governed {
         self.balancer.pick(ask, cost, weight)
     }
 
+    /// Whether one more request may join `in_flight` others, as far as they are answered in time.
+    pub(crate) fn admits(&mut self, in_flight: u32) -> bool {
+        let limiter = self.limiter.as_mut();
+        limiter.is_none_or(|limiter| limiter.admits(in_flight))
+    }
+
+    /// Whether it is time to ask whether somebody is checked by nobody.
+    pub(crate) fn is_to_claim(&self, now: Instant) -> bool {
+        self.checked
+            .as_ref()
+            .is_some_and(|checked| now >= checked.claim_at)
+    }
+
+    /// Begins to check the members whom no other worker does.
+    pub(super) fn check(
+        &mut self,
+        members: &[Rc<Member>],
+        policy: &HealthCheck,
+        joint: &Arc<Joint>,
+        subject: impl Fn(&Member) -> Subject,
+        limits: &Arc<Limits>,
+    ) {
+        let Some(checked) = &mut self.checked else { return };
+        checked.joint = Some(joint.clone());
+        checked.claim_at = Instant::now() + CLAIM_AGAIN;
+        let each = checked.endpoints.iter().zip(&mut checked.own).zip(members);
+        for ((endpoint, own), member) in each.filter(|((_, own), _)| own.is_none()) {
+            *own = Checking::begin(joint, endpoint, policy, subject(member), limits.clone());
+        }
+    }
+
     /// Whether a member can be reached, as far as is known, and its answers are good.
     pub(crate) fn is_well(&self, at: usize, now: Instant) -> bool {
-        let is_up = |host: &Host| host.down_until.is_none_or(|until| until <= now);
+        let is_up = |host: &Host| !host.unhealthy && host.down_until.is_none_or(|until| until <= now);
         let is_out = self.outliers.as_ref().is_some_and(|outliers| outliers.is_out(at));
         !is_out && self.hosts.get(at).is_some_and(is_up)
     }
 
     /// An attempt at a member has ended.
-    pub(crate) fn judged(&mut self, at: usize, outcome: &Outcome, now: Instant) {
+    pub(crate) fn judged(&mut self, at: usize, outcome: &Outcome, took: Duration, now: Instant) {
+        if let Some(limiter) = &mut self.limiter {
+            limiter.ended(took, is_overload(outcome), now);
+        }
         let Some(host) = self.hosts.get_mut(at) else {
             return;
         };
@@ -199,6 +285,17 @@ impl Governed {
                 host.since = Some(now);
             }
         }
+        if let Some(checked) = &mut self.checked {
+            // Taken first: what is found meanwhile is looked at again.
+            checked.seen = checked.joint.as_ref().map_or(0, |joint| joint.findings());
+            for (host, endpoint) in self.hosts.iter_mut().zip(&checked.endpoints) {
+                let unhealthy = !endpoint.is_healthy();
+                if host.unhealthy && !unhealthy {
+                    host.since = Some(now);
+                }
+                host.unhealthy = unhealthy;
+            }
+        }
         self.arrange(now);
     }
 
@@ -206,7 +303,7 @@ impl Governed {
         let is_out = |at| self.outliers.as_ref().is_some_and(|outliers| outliers.is_out(at));
         let standing = |(at, host): (usize, &Host)| Standing {
             distance: host.distance,
-            usable: host.down_until.is_none_or(|until| until <= now) && !is_out(at),
+            usable: !host.unhealthy && host.down_until.is_none_or(|until| until <= now) && !is_out(at),
         };
         let standings: Vec<Standing> = self.hosts.iter().enumerate().map(standing).collect();
         let threshold = self
@@ -224,6 +321,17 @@ impl Governed {
             let youngest = self.hosts.iter().filter_map(|host| host.since).max();
             youngest.map(|since| since + window)
         });
+    }
+}
+
+/// Whether an endpoint had more to do than it could.
+fn is_overload(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Status(status) => *status == 503,
+        // RESOURCE_EXHAUSTED, UNAVAILABLE.
+        Outcome::Grpc(status) => matches!(*status, 8 | 14),
+        Outcome::TimedOut => true,
+        Outcome::NotSent(_) | Outcome::Broken(_) => false,
     }
 }
 

@@ -2,12 +2,13 @@
 //! what health checks found. It lives as long as one worker uses it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use model::traffic_policy::CircuitBreaker;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
+use super::checks::MAX_CHECKS;
 use crate::worker::ClusterKey;
 
 /// By cluster; locked when a worker meets a cluster or its endpoints change, never for a request.
@@ -15,18 +16,24 @@ use crate::worker::ClusterKey;
 pub(crate) struct Joints(Mutex<HashMap<ClusterKey, Weak<Joint>>>);
 
 /// The counts of one cluster.
-#[derive(Default)]
 pub(crate) struct Joint {
     counts: [AtomicU32; 4],
     /// Told when a connection is free or gone.
     pub(crate) freed: Notify,
+    /// Turns of health checks.
+    pub(super) checks: Semaphore,
+    /// Counts what health checks found.
+    findings: AtomicU64,
     endpoints: Mutex<HashMap<String, Weak<JointEndpoint>>>,
 }
 
-/// The counts of one endpoint.
+/// The counts of one endpoint, and its health.
 #[derive(Default)]
 pub(crate) struct JointEndpoint {
     connections: AtomicU32,
+    unhealthy: AtomicBool,
+    /// A worker checks it.
+    claimed: AtomicBool,
 }
 
 /// What a circuit breaker counts.
@@ -63,7 +70,50 @@ impl Joints {
     }
 }
 
+impl Default for Joint {
+    fn default() -> Self {
+        Self {
+            counts: Default::default(),
+            freed: Notify::new(),
+            checks: Semaphore::new(MAX_CHECKS),
+            findings: AtomicU64::new(0),
+            endpoints: Mutex::default(),
+        }
+    }
+}
+
+impl JointEndpoint {
+    /// Whether it is the caller who checks it from now on.
+    pub(super) fn claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Nobody checks it any more.
+    pub(super) fn give_up(&self) {
+        self.claimed.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_healthy(&self, healthy: bool) {
+        self.unhealthy.store(!healthy, Ordering::Relaxed);
+    }
+
+    /// One that was not checked yet is healthy.
+    pub(super) fn is_healthy(&self) -> bool {
+        !self.unhealthy.load(Ordering::Relaxed)
+    }
+}
+
 impl Joint {
+    /// Somebody's health is another.
+    pub(super) fn changed(&self) {
+        self.findings.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often somebody's health became another.
+    pub(super) fn findings(&self) -> u64 {
+        self.findings.load(Ordering::Acquire)
+    }
+
     /// One more of these, if there are fewer than `most`.
     pub(crate) fn take(self: &Arc<Self>, counted: Counted, most: u32) -> Option<Permit> {
         let one_more = |count: u32| (count < most).then(|| count.saturating_add(1));

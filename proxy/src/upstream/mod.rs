@@ -3,6 +3,7 @@
 //! All of it belongs to one worker; nothing here is shared between threads. Live state is kept by endpoint,
 //! not by configuration, so that a new snapshot changes who is there and forgets nothing about who stays.
 
+mod checks;
 mod cluster;
 mod dial;
 mod governed;

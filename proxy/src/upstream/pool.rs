@@ -21,7 +21,7 @@ use crate::settings::Limits;
 
 /// One place that requests can be sent to, with its connections.
 pub(crate) struct Upstream {
-    pub(crate) route: Route,
+    pub(crate) route: Rc<Route>,
     limits: Arc<Limits>,
     idle: RefCell<Vec<Idle>>,
     http2: RefCell<Vec<Rc<http2::client::Connection>>>,
@@ -116,7 +116,7 @@ impl Lease {
 }
 
 impl Upstream {
-    pub(crate) fn new(route: Route, limits: Arc<Limits>) -> Rc<Self> {
+    pub(crate) fn new(route: Rc<Route>, limits: Arc<Limits>) -> Rc<Self> {
         Rc::new(Self {
             route,
             idle: RefCell::default(),
@@ -261,7 +261,7 @@ impl Upstream {
         let leg = match terms {
             None => self.dial(Spoken::Http1).await?,
             Some(terms) => {
-                let free = || self.take_idle();
+                let free = || self.take_idle().map(Box::new);
                 match Box::pin(terms.leave(free)).await? {
                     Leave::Reuse(idle) => return Ok((idle.wire, idle.age, true)),
                     Leave::Open(permit) => Box::pin(terms.dial(&self.route, Spoken::Http1, permit)).await?,

@@ -29,7 +29,7 @@ pub(super) struct Terms {
 pub(super) enum Leave {
     Open(ConnectionPermit),
     /// One has become free.
-    Reuse(Idle),
+    Reuse(Box<Idle>),
 }
 
 impl Terms {
@@ -83,7 +83,7 @@ impl Terms {
     ///
     /// # Errors
     /// [`Reason::Overflow`] where too many wait already, or after the time that opening one may take.
-    pub(super) async fn leave(&self, free: impl Fn() -> Option<Idle>) -> Result<Leave, Reason> {
+    pub(super) async fn leave(&self, free: impl Fn() -> Option<Box<Idle>>) -> Result<Leave, Reason> {
         if let Some(permit) = self.permit() {
             return Ok(Leave::Open(permit));
         }

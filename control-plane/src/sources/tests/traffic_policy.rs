@@ -48,7 +48,7 @@ fn a_policy_is_read_with_envoy_gateways_names_and_defaults() {
     active: {type: HTTP, interval: 2s, http: {path: /healthz, expectedStatuses: [204, 200]}}
     passive: {consecutive5XxErrors: 3, maxEjectionPercent: 50}
   circuitBreaker: {maxConnections: 7, perEndpoint: {maxConnections: 2}}
-  retry: {numRetries: 4, retryOn: {triggers: [gateway-error, retriable-status-codes], httpStatusCodes: [429]}, perRetry: {timeout: 250ms}}
+  retry: {numRetries: 4, retryOn: {triggers: [gateway-error, retriable-status-codes, unavailable, deadline-exceeded], httpStatusCodes: [429]}, perRetry: {timeout: 250ms}}
   timeout: {tcp: {connectTimeout: 1s}, http: {requestTimeout: 5s, maxConnectionDuration: 0s}}
   tcpKeepalive: {probes: 3, idleTime: 10s}
   retryConstraint: {budget: {percent: 50}, minRetryRate: {count: 1, interval: 2s}}
@@ -96,6 +96,7 @@ fn a_policy_is_read_with_envoy_gateways_names_and_defaults() {
     let retry = read.retry.expect("a retry");
     assert_eq!((retry.attempts, retry.backoff), (4, Duration::from_millis(25)));
     assert_eq!(retry.codes, [429, 502, 503, 504].into());
+    assert_eq!(retry.grpc_codes, [4, 14].into());
     let timeouts = Timeouts {
         request: Some(5 * SECOND),
         backend_request: Some(Duration::from_millis(250)),

@@ -72,6 +72,12 @@ pub(super) fn policy(at: &At<'_>, policy: BackendTrafficPolicy) -> Option<Traffi
         retry_constraint: spec
             .retry_constraint
             .map(|constraint| requests::retry_constraint(&at.field("retryConstraint"), constraint)),
+        hedging: spec
+            .hedging
+            .and_then(|hedging| requests::hedging(&at.field("hedging"), &hedging)),
+        concurrency: spec
+            .adaptive_concurrency
+            .map(|adaptive| requests::concurrency(&at.field("adaptiveConcurrency"), &adaptive)),
         retry: spec
             .retry
             .and_then(|retry| requests::retry(&at.field("retry"), retry)),

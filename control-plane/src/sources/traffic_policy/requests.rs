@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::resilience::{RetryPolicy, Timeouts};
-use model::traffic_policy::RetryConstraint;
+use model::resilience::{RetryPolicy, Timeouts, grpc_status_by_name};
+use model::traffic_policy::{AdaptiveConcurrency, ConcurrencyKind, HedgeDelay, Hedging, RetryConstraint};
 
 use super::percentage;
 use super::spec::{self, Trigger};
@@ -52,7 +52,9 @@ pub(super) fn retry(at: &At<'_>, retry: spec::Retry) -> Option<RetryPolicy> {
     let backoff = base.map_or(Some(RetryPolicy::DEFAULT_BACKOFF), |text| {
         duration(&at_base, &text)
     });
-    match RetryPolicy::new(on, attempts, backoff?) {
+    let grpc: BTreeSet<u8> = triggers.iter().filter_map(|trigger| grpc_of(*trigger)).collect();
+    let policy = RetryPolicy::new(on, attempts, backoff?);
+    match policy.and_then(|policy| policy.with_grpc_codes(grpc)) {
         Ok(policy) => Some(policy),
         Err(error) => {
             // Its fields have other names here.
@@ -84,6 +86,19 @@ fn codes_of(trigger: Trigger) -> Vec<u16> {
         | Trigger::ResourceExhausted
         | Trigger::Unavailable => Vec::new(),
     }
+}
+
+/// Triggers that are statuses of gRPC.
+fn grpc_of(trigger: Trigger) -> Option<u8> {
+    let name = match trigger {
+        Trigger::Cancelled => "CANCELLED",
+        Trigger::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Trigger::Internal => "INTERNAL",
+        Trigger::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Trigger::Unavailable => "UNAVAILABLE",
+        _ => return None,
+    };
+    grpc_status_by_name(name)
 }
 
 /// `None` where neither is given.
@@ -124,5 +139,36 @@ pub(super) fn retry_constraint(at: &At<'_>, constraint: spec::RetryConstraint) -
         interval: time(&at_budget, budget.interval, default.interval),
         min_count: rate.count.unwrap_or(default.min_count),
         min_interval: time(&at.field("minRetryRate"), rate.interval, default.min_interval),
+    }
+}
+
+pub(super) fn hedging(at: &At<'_>, hedging: &spec::Hedging) -> Option<Hedging> {
+    let delay = match (&hedging.delay, hedging.percentile) {
+        (Some(_), Some(_)) => {
+            at.refuse("delay and percentile are both given");
+            return None;
+        }
+        (Some(delay), None) => HedgeDelay::After(duration(&at.field("delay"), delay)?),
+        (None, percentile) => HedgeDelay::Percentile(percentile.unwrap_or(95)),
+    };
+    Some(Hedging {
+        delay,
+        max_attempts: hedging.max_attempts.unwrap_or(2),
+        grpc: hedging.grpc.unwrap_or_default(),
+    })
+}
+
+pub(super) fn concurrency(at: &At<'_>, adaptive: &spec::AdaptiveConcurrency) -> AdaptiveConcurrency {
+    let default = AdaptiveConcurrency::default();
+    let interval = adaptive.interval.as_ref();
+    let interval = interval.and_then(|text| duration(&at.field("interval"), text));
+    AdaptiveConcurrency {
+        kind: match adaptive.r#type {
+            None | Some(spec::ConcurrencyType::Gradient) => ConcurrencyKind::Gradient,
+            Some(spec::ConcurrencyType::Aimd) => ConcurrencyKind::Aimd,
+        },
+        min: adaptive.min_concurrency.unwrap_or(default.min),
+        max: adaptive.max_concurrency.unwrap_or(default.max),
+        interval: interval.unwrap_or(default.interval),
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Spec {
     pub(super) timeout: Option<Timeout>,
     pub(super) tcp_keepalive: Option<TcpKeepalive>,
     pub(super) retry_constraint: Option<RetryConstraint>,
+    pub(super) hedging: Option<Hedging>,
+    pub(super) adaptive_concurrency: Option<AdaptiveConcurrency>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -308,4 +310,29 @@ pub(super) struct Budget {
 pub(super) struct MinRetryRate {
     pub(super) count: Option<u32>,
     pub(super) interval: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Hedging {
+    pub(super) delay: Option<String>,
+    pub(super) percentile: Option<u8>,
+    pub(super) max_attempts: Option<u8>,
+    pub(super) grpc: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct AdaptiveConcurrency {
+    pub(super) r#type: Option<ConcurrencyType>,
+    pub(super) min_concurrency: Option<u32>,
+    pub(super) max_concurrency: Option<u32>,
+    pub(super) interval: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum ConcurrencyType {
+    Gradient,
+    #[serde(rename = "AIMD")]
+    Aimd,
 }

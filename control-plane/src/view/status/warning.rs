@@ -105,15 +105,13 @@ impl<'s> Judge<'s> {
                     let destination = self.destination(service, &route.key.namespace);
                     let ports = destination.as_ref().iter();
                     let ports = ports.flat_map(|destination| destination.ports.values());
-                    ports.for_each(|port| {
-                        let would_be = port.shadow.as_deref().unwrap_or_default();
-                        let rules = if route.shadow.is_some() {
-                            would_be
-                        } else {
-                            &port.rules
+                    for port in ports {
+                        let rules = match (&route.shadow, &port.shadow) {
+                            (None, _) => &port.rules[..],
+                            (Some(_), would_be) => would_be.as_deref().unwrap_or_default(),
                         };
                         look(&rules.iter().collect::<Vec<_>>());
-                    });
+                    }
                 }
                 Parent::Gateway(name) => gateways.push(name.clone()),
                 Parent::ListenerSet(namespace, name) => {

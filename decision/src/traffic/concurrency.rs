@@ -1,0 +1,209 @@
+//! How many requests a cluster is given at a time, found out from how it answers.
+//!
+//! Every interval the limit is moved. By gradient: down as far as answers are slower than those that did not queue, and up
+//! by some headroom where they are not; what an answer takes that did not queue is measured again and again. By AIMD: down by a tenth where one was an overload, up by one where none was. It
+//! only grows while it is used, so that a quiet hour is no licence for a flood.
+
+use std::time::{Duration, Instant};
+
+use model::traffic_policy::{AdaptiveConcurrency, ConcurrencyKind};
+
+/// The limit begins here, or at its bound.
+pub const INITIAL_LIMIT: f64 = 20.0;
+/// An interval with fewer answers says nothing about time.
+pub const MIN_SAMPLES: u32 = 10;
+/// How much slower than usual is still usual.
+const TOLERANCE: f64 = 1.5;
+/// After so many intervals it is measured anew what is usual …
+const PROBE_AFTER: u32 = 300;
+/// … over so many intervals, the first of which only lets the queues run empty …
+const PROBE_INTERVALS: u32 = 2;
+/// … with this share of the limit, at which nothing should queue.
+const PROBE_SHARE: f64 = 0.25;
+/// How much of a new limit is taken up at once.
+const SMOOTHING: f64 = 0.5;
+/// The share that an overload leaves.
+const BACKOFF: f64 = 0.9;
+
+/// The limit of one cluster.
+#[derive(Debug, Clone)]
+pub struct Limiter {
+    policy: AdaptiveConcurrency,
+    limit: f64,
+    /// Seconds of an answer that did not queue; `None` until there were enough.
+    usual: Option<f64>,
+    /// Intervals since that was measured.
+    measured_ago: u32,
+    interval_ends: Instant,
+    /// Within the interval.
+    answers: u32,
+    seconds: f64,
+    overloaded: bool,
+    most_in_flight: u32,
+}
+
+impl Limiter {
+    pub fn new(policy: AdaptiveConcurrency, now: Instant) -> Self {
+        Self {
+            limit: INITIAL_LIMIT.clamp(f64::from(policy.min), f64::from(policy.max)),
+            usual: None,
+            measured_ago: 0,
+            interval_ends: now + policy.interval,
+            policy,
+            answers: 0,
+            seconds: 0.0,
+            overloaded: false,
+            most_in_flight: 0,
+        }
+    }
+
+    /// How many may be in flight together.
+    pub fn limit(&self) -> u32 {
+        if self.is_probing() {
+            return ((self.limit * PROBE_SHARE) as u32).max(self.policy.min);
+        }
+        self.limit as u32
+    }
+
+    fn is_probing(&self) -> bool {
+        self.policy.kind == ConcurrencyKind::Gradient && self.measured_ago >= PROBE_AFTER
+    }
+
+    /// Whether one more may join `in_flight` others.
+    pub fn admits(&mut self, in_flight: u32) -> bool {
+        let admitted = in_flight < self.limit();
+        self.most_in_flight = self.most_in_flight.max(in_flight + u32::from(admitted));
+        admitted
+    }
+
+    /// An attempt ended after `took`; an overload is no answer in time, or a refusal for want of capacity.
+    pub fn ended(&mut self, took: Duration, overloaded: bool, now: Instant) {
+        self.overloaded |= overloaded;
+        if !overloaded {
+            self.answers += 1;
+            self.seconds += took.as_secs_f64();
+        }
+        if now >= self.interval_ends {
+            self.adjust();
+            self.interval_ends = now + self.policy.interval;
+            (self.answers, self.seconds, self.overloaded, self.most_in_flight) = (0, 0.0, false, 0);
+        }
+    }
+
+    fn adjust(&mut self) {
+        let is_used = f64::from(self.most_in_flight) >= self.limit / 2.0;
+        let wanted = match self.policy.kind {
+            _ if self.overloaded => self.limit * BACKOFF,
+            ConcurrencyKind::Aimd if is_used => self.limit + 1.0,
+            ConcurrencyKind::Aimd => self.limit,
+            ConcurrencyKind::Gradient => self.by_gradient(is_used),
+        };
+        self.limit = wanted.clamp(f64::from(self.policy.min), f64::from(self.policy.max));
+    }
+
+    fn by_gradient(&mut self, is_used: bool) -> f64 {
+        if self.answers < MIN_SAMPLES {
+            return self.limit;
+        }
+        let seconds = self.seconds / f64::from(self.answers);
+        self.measured_ago += 1;
+        if self.measured_ago > PROBE_AFTER {
+            if self.measured_ago >= PROBE_AFTER + PROBE_INTERVALS {
+                (self.usual, self.measured_ago) = (Some(seconds), 0);
+            }
+            return self.limit;
+        }
+        let usual = self.usual.map_or(seconds, |usual| usual.min(seconds));
+        self.usual = Some(usual);
+        let gradient = (TOLERANCE * usual / seconds.max(1e-9)).clamp(0.5, 1.0);
+        let headroom = if is_used { self.limit.sqrt() } else { 0.0 };
+        let wanted = self.limit * gradient + headroom * f64::from(u8::from(gradient >= 1.0));
+        self.limit + (wanted - self.limit) * SMOOTHING
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn limiter(kind: ConcurrencyKind, start: Instant) -> Limiter {
+        let policy = AdaptiveConcurrency {
+            kind,
+            min: 2,
+            max: 500,
+            interval: Duration::from_millis(100),
+        };
+        Limiter::new(policy, start)
+    }
+
+    /// Tolerance: with 1.5 times as many as it answers at once an answer takes as much longer as is still usual; with the
+    /// headroom that is added in between, up to three times as many.
+    ///
+    /// A service that answers `capacity` requests at a time in 10 ms each, and lets the others queue: with n in flight
+    /// an answer takes n/capacity times that. Callers want all they can get. The limit after a minute.
+    fn settled(kind: ConcurrencyKind, capacity: f64, fails_over: f64) -> f64 {
+        let start = Instant::now();
+        let mut limiter = limiter(kind, start);
+        let mut now = start;
+        for _ in 0..6_000 {
+            now += Duration::from_millis(10);
+            let in_flight = f64::from(limiter.limit());
+            let limit = limiter.limit();
+            assert!(limiter.admits(limit - 1) && !limiter.admits(limit));
+            let took = 0.01 * (in_flight / capacity).max(1.0);
+            for _ in 0..5 {
+                limiter.ended(Duration::from_secs_f64(took), in_flight > fails_over, now);
+            }
+        }
+        limiter.limit
+    }
+
+    #[test]
+    fn by_gradient_it_settles_near_the_capacity_and_not_at_its_bound() {
+        let limit = settled(ConcurrencyKind::Gradient, 40.0, f64::MAX);
+        assert!((40.0..120.0).contains(&limit), "{limit}");
+    }
+
+    #[test]
+    fn by_overloads_it_swings_below_what_is_too_much() {
+        let limit = settled(ConcurrencyKind::Aimd, 1e9, 100.0);
+        assert!((85.0..=102.0).contains(&limit), "{limit}");
+    }
+
+    #[test]
+    fn what_is_not_used_does_not_grow() {
+        let start = Instant::now();
+        for kind in [ConcurrencyKind::Gradient, ConcurrencyKind::Aimd] {
+            let mut limiter = limiter(kind, start);
+            for step in 1..1_000u32 {
+                limiter.admits(0);
+                limiter.ended(
+                    Duration::from_millis(1),
+                    false,
+                    start + Duration::from_millis(10) * step,
+                );
+            }
+            assert_eq!(limiter.limit(), 20, "{kind:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_stays_within_its_bounds_whatever_happens(
+            events in vec((0u64..1_000, 0u64..10_000, any::<bool>(), 0u32..1_000), 0..200),
+            gradient in any::<bool>(),
+        ) {
+            let start = Instant::now();
+            let mut limiter = limiter(if gradient { ConcurrencyKind::Gradient } else { ConcurrencyKind::Aimd }, start);
+            let mut now = start;
+            for (pause, took, overloaded, in_flight) in events {
+                now += Duration::from_millis(pause);
+                prop_assert_eq!(limiter.admits(in_flight), in_flight < limiter.limit());
+                limiter.ended(Duration::from_micros(took), overloaded, now);
+                prop_assert!((2..=500).contains(&limiter.limit()));
+            }
+        }
+    }
+}

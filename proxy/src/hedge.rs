@@ -1,0 +1,144 @@
+//! One more attempt beside another whose answer takes long; the first good answer counts, and the others are given up.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use decision::traffic::deadline::AttemptLimit;
+use decision::traffic::hedge::{self, Latencies};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use http::request::Parts;
+use model::traffic_policy::Hedging;
+use smallvec::SmallVec;
+
+use crate::forward::{self, Failure, Plan};
+use crate::http::replay::ReplaySource;
+use crate::telemetry::{AttemptRecord, Record};
+use crate::upstream::{Forwarded, Permit, Picked, Place};
+use crate::worker::Worker;
+
+/// What a lane's policy says, and what it needs to know.
+pub(crate) struct Hedges {
+    policy: Hedging,
+    latencies: RefCell<Latencies>,
+}
+
+/// An attempt that was begun, and its span.
+pub(crate) type Begun = (Picked, AttemptRecord);
+
+/// An attempt that has ended.
+pub(crate) struct Ended {
+    pub(crate) picked: Picked,
+    pub(crate) span: AttemptRecord,
+    pub(crate) result: Result<Forwarded, Failure>,
+}
+
+/// What all attempts of a race have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Race<'r> {
+    pub(crate) worker: &'r Worker,
+    pub(crate) plan: &'r Plan<'r>,
+    pub(crate) parts: &'r Parts,
+    pub(crate) body: &'r ReplaySource,
+    pub(crate) limit: Option<AttemptLimit>,
+}
+
+impl Hedges {
+    pub(crate) fn new(policy: Hedging) -> Self {
+        Self {
+            policy,
+            latencies: RefCell::default(),
+        }
+    }
+
+    /// An answer came after `took`.
+    pub(crate) fn answered(&self, took: Duration) {
+        self.latencies.borrow_mut().answered(took);
+    }
+
+    /// How long to wait before another attempt goes beside one of this request; `None` where none does.
+    pub(crate) fn delay(&self, parts: &Parts, is_grpc: bool) -> Option<Duration> {
+        hedge::may_repeat(&self.policy, &parts.method, is_grpc)
+            .then(|| hedge::delay(&self.policy, &mut self.latencies.borrow_mut()))?
+    }
+}
+
+/// Waits for an attempt, and every `delay` sends one more beside it. Returns the first that ended well, else the last;
+/// whoever failed before it is in `tried`.
+pub(crate) async fn race(
+    race: Race<'_>,
+    (picked, span): Begun,
+    delay: Duration,
+    tried: &mut SmallVec<[Place; 4]>,
+    record: &mut Record,
+) -> Ended {
+    let mut places: SmallVec<[Place; 4]> = tried.clone();
+    places.push(picked.member.place.clone());
+    let mut running = FuturesUnordered::new();
+    running.push(run(race, race.parts.clone(), (picked, span), None));
+    let hedges = race.plan.lane.hedges.as_ref();
+    let mut left = hedges.map_or(0, |hedges| hedges.policy.max_attempts.saturating_sub(1));
+    let mut timer = Box::pin(tokio::time::sleep(delay));
+    loop {
+        tokio::select! {
+            Some(ended) = running.next() => {
+                let outcome = forward::outcome_of(&ended.result);
+                if running.is_empty() || !forward::is_failure(&outcome) {
+                    for _ in 0..running.len() {
+                        // Given up: it says nothing about its endpoint.
+                        record.attempted(false, ended.picked.member.upstream.route.is_mtls());
+                    }
+                    return ended;
+                }
+                if race.plan.lane.policy.is_some() {
+                    race.plan.lane.cluster.judged(&ended.picked, &outcome, Instant::now());
+                }
+                record.attempted(true, ended.picked.member.upstream.route.is_mtls());
+                match &ended.result {
+                    Ok(forwarded) => ended.span.responded(forwarded.parts.status, None, true),
+                    Err(failure) => ended.span.failed(failure.reason(), true),
+                }
+                tried.push(ended.picked.member.place.clone());
+            }
+            () = &mut timer, if left > 0 => match another(race, &places, record) {
+                Some((begun, parts, permit)) => {
+                    places.push(begun.0.member.place.clone());
+                    running.push(run(race, parts, begun, permit));
+                    left -= 1;
+                    timer.as_mut().reset(tokio::time::Instant::now() + delay);
+                }
+                None => left = 0,
+            },
+        }
+    }
+}
+
+/// Begins one more attempt, at another endpoint; `None` where there is no other one, where the request cannot be sent
+/// again, and where budget or breaker forbid it.
+fn another(race: Race<'_>, places: &[Place], record: &mut Record) -> Option<(Begun, Parts, Option<Permit>)> {
+    let now = Instant::now();
+    let lane = race.plan.lane;
+    if !race.body.is_whole() {
+        return None;
+    }
+    let picked = forward::pick(race.worker, race.plan, places, now).ok()?;
+    if places.iter().any(|place| place.is(&picked.member.place)) {
+        return None;
+    }
+    let permit = match &lane.policy {
+        Some(policy) => lane.cluster.admit_retry(policy).ok()?,
+        None => None,
+    };
+    if !lane.budget.borrow_mut().try_retry(now) {
+        return None;
+    }
+    let mut parts = race.parts.clone();
+    let span = record.attempt(&picked.member.place, &mut parts.headers);
+    Some(((picked, span), parts, permit))
+}
+
+async fn run(race: Race<'_>, parts: Parts, (picked, span): Begun, permit: Option<Permit>) -> Ended {
+    let result = forward::attempt(race.plan, &picked, &parts, race.body, race.limit).await;
+    drop(permit);
+    Ended { picked, span, result }
+}
