@@ -186,6 +186,8 @@ fn of_rule(out: &mut String, rule: &Chosen) {
         filters,
         timeouts,
         retry,
+        session,
+        faults,
     } = rule;
     line(out, "rule", name);
     for filter in filters {
@@ -204,7 +206,9 @@ fn of_rule(out: &mut String, rule: &Chosen) {
         );
     }
     if let Some(retry) = retry {
-        let codes: Vec<String> = retry.codes.iter().map(u16::to_string).collect();
+        let of_grpc = retry.grpc_codes.iter().map(|code| format!("gRPC status {code}"));
+        let codes = retry.codes.iter().map(u16::to_string).chain(of_grpc);
+        let codes: Vec<String> = codes.collect();
         let codes = if codes.is_empty() {
             "nothing but connection errors".to_owned()
         } else {
@@ -215,6 +219,12 @@ fn of_rule(out: &mut String, rule: &Chosen) {
             retry.attempts, retry.backoff
         );
         line(out, "retry", &words);
+    }
+    if let Some(session) = session {
+        line(out, "session", session);
+    }
+    for policy in faults {
+        line(out, "faults of", policy);
     }
 }
 

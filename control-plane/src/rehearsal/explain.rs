@@ -149,6 +149,8 @@ fn at_stream(
         filters: Vec::new(),
         timeouts: None,
         retry: None,
+        session: None,
+        faults: Vec::new(),
     });
     Ok(Outcome::Backends(shares(
         mesh,
@@ -265,8 +267,11 @@ fn chosen(rule: &Rule) -> Chosen {
         timeouts: has_timeouts.then_some(timeouts),
         retry: rule.retry.as_ref().map(|retry| Retry {
             codes: retry.codes.iter().copied().collect(),
+            grpc_codes: retry.grpc_codes.iter().copied().collect(),
             attempts: retry.attempts,
             backoff: words::of_duration(retry.backoff),
         }),
+        session: rule.session.as_ref().map(words::of_session),
+        faults: rule.faults.iter().map(|fault| fault.policy.to_string()).collect(),
     }
 }

@@ -98,6 +98,12 @@ pub struct Chosen {
     pub timeouts: Option<Timeouts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// How requests of one client are kept together, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The policies whose faults may be done to its requests, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
 }
 
 /// As written in YAML: `2s`, `500ms`.
@@ -115,6 +121,9 @@ pub struct Timeouts {
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
     pub codes: Vec<u16>,
+    /// Numbers of gRPC statuses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grpc_codes: Vec<u8>,
     pub attempts: u8,
     pub backoff: String,
 }
