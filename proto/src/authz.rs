@@ -210,7 +210,6 @@ fn changes(options: &[HeaderValueOption]) -> Vec<FieldChange> {
 }
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "in tests")]
 mod tests {
     use super::envoy::config::core::v3::HeaderValue as WireValue;
     use super::envoy::service::auth::v3::{DeniedHttpResponse, OkHttpResponse};
@@ -224,7 +223,7 @@ mod tests {
             header: Some(WireValue {
                 key: key.to_owned(),
                 value: value.to_owned(),
-                raw_value: Vec::new().into(),
+                raw_value: Vec::new(),
             }),
             append,
             append_action: 0,

@@ -64,7 +64,7 @@ async fn what_is_compared_is_told_before_it_is_acknowledged_then_as_it_is_counte
         }],
         others: 0,
     };
-    assert_eq!(report(&mut stream).await, [counted.clone()]);
+    assert_eq!(report(&mut stream).await, std::slice::from_ref(&counted));
     drop(stream);
 
     let mut stream = room.stream().await;
