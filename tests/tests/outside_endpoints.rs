@@ -112,10 +112,10 @@ async fn routes_and_retries_are_those_of_any_service() {
                 filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-mark, value: set}]}}]\n  \
                 retry: {codes: [503], attempts: 1, backoff: 1ms}";
     mesh.apply(&yaml::http_route("legacy", rule)).await;
-    for _ in 0..40 {
+    // The budget allows that many retries at once.
+    while bad.requests().len() < 8 {
         assert_eq!(visitor.get("http://legacy/").await.status, 200);
     }
-    assert!(!bad.requests().is_empty());
     assert!(
         good.requests()
             .iter()

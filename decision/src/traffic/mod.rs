@@ -1,18 +1,15 @@
 //! Where a request goes, when it is tried again, and when it is given up.
 //!
-//! In the order in which a request meets them: [`route`] chooses the rule; [`cors`] says what other origins may see, [`auth`]
-//! whether the request may go on, and [`redirect`] sends the client elsewhere; [`split`] chooses the backend unless a [`session`] did before, [`path`] and [`filter`] change the request,
-//! [`deadline`] says how long it may take, [`balance`] picks the endpoint, and after an
-//! attempt [`retry`] judges it, asking [`backoff`] for the pause; [`budget`] has the last word on a retry.
-//! [`outlier`] and [`health`] leave out who is not well, [`concurrency`] bounds how many go at a time, and [`hedge`] sends
-//! one more beside another.
-//! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
-//! [`outlier`] leaves out for a while who answers badly, [`hop`] says which version of HTTP takes it there, and [`grpc`] reads what gRPC says of itself in HTTP fields.
-//! [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
-//! [`shadow`] says what routes that are only tried out would have done.
-//! [`fault`] says what is done to a request on purpose, [`stream`] chooses the rule of what is no HTTP, and [`forwarded`] tells a gateway's backends who called.
-//! [`hop`] says which version of HTTP takes it there, [`lineage`] what it inherits from the request that it is made for,
-//! [`quickest`] what time an attempt needs at least, and [`grpc`] reads what gRPC says of itself in HTTP fields.
+//! In the order in which a request meets them: [`route`] chooses the rule ([`stream`] that of what is no HTTP); [`cors`] says
+//! what other origins may see, [`auth`] whether the request may go on, and [`redirect`] sends the client elsewhere; [`split`]
+//! chooses the backend unless a [`session`] did before; [`fault`] says what is done to the request on purpose; [`path`],
+//! [`filter`] and [`forwarded`] change it; [`lineage`] says what it inherits from the request that it is made for, [`deadline`]
+//! how long it may take, and [`quickest`] what time an attempt needs at least; [`hop`] chooses the version of HTTP; and
+//! [`balance`] picks the endpoint, among those that [`outlier`] and [`health`] have not left out, as far as [`concurrency`]
+//! lets it. [`hedge`] sends one more attempt beside another. After an attempt [`retry`] judges it, asking [`backoff`] for the
+//! pause; [`budget`] has the last word on a retry.
+//!
+//! [`shadow`] says what routes that are only tried out would have done. [`grpc`] reads what gRPC says of itself in HTTP fields.
 
 pub mod auth;
 pub mod backoff;
