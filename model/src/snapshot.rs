@@ -74,10 +74,11 @@ impl Resource {
     }
 }
 
-/// The services that a workload serves, by the service and port a caller names in SNI.
+/// The services that a workload serves, by the service and port a caller names in SNI. Only the control plane enters
+/// any, so that no caller can make them collide.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inbound {
-    pub served: HashMap<ServicePort, ServedPort>,
+    pub served: HashMap<ServicePort, ServedPort, foldhash::fast::RandomState>,
 }
 
 /// Where calls to a served port go.

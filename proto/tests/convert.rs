@@ -330,7 +330,10 @@ fn resource() -> impl Strategy<Value = Resource> {
         (address(), protocol()).prop_map(|(app, protocol)| ServedPort { app, protocol }),
         0..5,
     )
-    .prop_map(|served| Resource::Inbound(Inbound { served }));
+    .prop_map(|served| {
+        let served = served.into_iter().collect();
+        Resource::Inbound(Inbound { served })
+    });
     let shadow = proptest::option::of(vec(rule(), 0..3));
     let streams = vec(gateway::stream_rule(), 0..3);
     let port =

@@ -42,7 +42,7 @@ use crate::worker::{Budget, Worker};
 #[derive(Default)]
 pub(crate) struct Destinations {
     /// By authority.
-    named: RefCell<HashMap<Box<str>, Found>>,
+    named: RefCell<HashMap<Box<str>, Found, foldhash::quality::RandomState>>,
     known: RefCell<HashMap<ServicePort, Rc<Known>>>,
     /// Of a gateway, by their places.
     listeners: RefCell<Vec<Option<Rc<Known>>>>,
@@ -66,7 +66,7 @@ pub(crate) struct Known {
     watch: Option<Arc<Watch>>,
     governed: Governed,
     /// By rule and backend, as they are used.
-    lanes: RefCell<HashMap<(usize, usize), Rc<Lane>>>,
+    lanes: RefCell<HashMap<(usize, usize), Rc<Lane>, foldhash::fast::RandomState>>,
     /// By rule, as they are used.
     gates: RefCell<HashMap<usize, Labelled<Gate>>>,
 }

@@ -34,6 +34,7 @@ pub(crate) struct Plan<'s> {
     /// Where the rule keeps sessions.
     pub(crate) sticky: Option<&'s Sticky<'s>>,
     pub(crate) spoken: Spoken,
+    pub(crate) is_grpc: bool,
 }
 
 /// Sends a request until an attempt is worth delivering, or none is allowed any more.
@@ -64,15 +65,9 @@ pub(crate) async fn forward(
         // What hops above say that this one is, counts for as many.
         let above = plan.above.map_or(1, |(_, inherited)| inherited.attempt);
         let attempts = (above - 1).saturating_add(record.attempts());
-        tell(
-            &mut parts.headers,
-            record.is_grpc(),
-            attempts,
-            limit.as_ref(),
-            now,
-        );
+        tell(&mut parts.headers, plan.is_grpc, attempts, limit.as_ref(), now);
         let hedges = plan.lane.hedges.as_ref();
-        let delay = hedges.and_then(|hedges| hedges.delay(&parts, record.is_grpc()));
+        let delay = hedges.and_then(|hedges| hedges.delay(&parts, plan.is_grpc));
         let result = match delay {
             None => attempt(plan, &picked, &parts, body, limit).await,
             Some(delay) => {
@@ -83,8 +78,7 @@ pub(crate) async fn forward(
                     body,
                     limit,
                 };
-                let raced = hedge::race(race, (picked, span), delay, &mut tried, record);
-                let ended = Box::pin(raced).await;
+                let ended = Box::pin(hedge::race(race, (picked, span), delay, &mut tried, record)).await;
                 (picked, span) = (ended.picked, ended.span);
                 ended.result
             }
@@ -102,7 +96,7 @@ pub(crate) async fn forward(
             span.failed(reason, false);
             return Err(reason);
         }
-        let outcome = outcome_of(&result);
+        let outcome = outcome_of(&result, plan.is_grpc);
         if plan.lane.policy.is_some() {
             plan.lane.cluster.judged(&picked, &outcome, Instant::now());
         }
@@ -116,7 +110,8 @@ pub(crate) async fn forward(
             Ok(forwarded) => {
                 let head = &forwarded.parts;
                 let status = forwarded.answer.peeked_trailers().and_then(grpc::status);
-                let status = status.or_else(|| grpc::status(&head.headers));
+                let of_head = || plan.is_grpc.then(|| grpc::status(&head.headers)).flatten();
+                let status = status.or_else(of_head);
                 span.responded(head.status, status, is_retried);
             }
             Err(failure) => span.failed(failure.reason(), is_retried),
@@ -201,7 +196,6 @@ pub(crate) async fn attempt(
     body: &ReplaySource,
     limit: Option<AttemptLimit>,
 ) -> Result<Forwarded, Failure> {
-    let began = picked.started();
     let sending = picked.member.upstream.send(parts, body, plan.spoken);
     let sent = match limit {
         None => sending.await.map_err(Failure::Send),
@@ -219,13 +213,13 @@ pub(crate) async fn attempt(
     match sent {
         Ok(mut forwarded) => {
             let now = Instant::now();
-            match answer::peer_failure(forwarded.parts.status, &forwarded.parts.headers) {
+            let took = picked.took(now);
+            match peer_failure(&forwarded.parts, plan.is_grpc) {
                 // The callee's sidecar answers quickly that its application does not.
                 Some(_) => picked.failed(now),
                 None => picked.responded(now),
             }
             if !forwarded.parts.status.is_server_error() {
-                let took = now.saturating_duration_since(began);
                 plan.lane.quickest.borrow_mut().answered(now, took);
             }
             if let Some(bytes) = forwarded.answer.exact() {
@@ -267,11 +261,11 @@ async fn peek(forwarded: Forwarded, limit: Option<AttemptLimit>) -> Result<Forwa
     }
 }
 
-pub(crate) fn outcome_of(result: &Result<Forwarded, Failure>) -> Outcome {
+pub(crate) fn outcome_of(result: &Result<Forwarded, Failure>, is_grpc: bool) -> Outcome {
     match result {
         Ok(forwarded) => match forwarded.answer.peeked_trailers().and_then(grpc::status) {
             Some(status) => Outcome::Grpc(status),
-            None => outcome_of_response(forwarded.parts.status, &forwarded.parts.headers),
+            None => outcome_of_response(&forwarded.parts, is_grpc),
         },
         Err(Failure::Send(SendFailure::NotSent(reason))) => Outcome::NotSent(*reason),
         Err(Failure::Send(SendFailure::Broken(reason))) => Outcome::Broken(*reason),
@@ -279,16 +273,25 @@ pub(crate) fn outcome_of(result: &Result<Forwarded, Failure>) -> Outcome {
     }
 }
 
-fn outcome_of_response(status: http::StatusCode, headers: &HeaderMap) -> Outcome {
-    match answer::peer_failure(status, headers) {
+fn outcome_of_response(head: &http::response::Parts, is_grpc: bool) -> Outcome {
+    match peer_failure(head, is_grpc) {
         Some(Reason::ConnectionReset) => return Outcome::Broken(Reason::ConnectionReset),
         Some(reason) => return Outcome::NotSent(reason),
         None => {}
     }
-    match grpc::status(headers) {
-        Some(status) if grpc::is_grpc(headers) => Outcome::Grpc(status),
-        _ => Outcome::Status(status.as_u16()),
+    let status = is_grpc.then(|| grpc::status(&head.headers)).flatten();
+    match status {
+        Some(status) if grpc::is_grpc(&head.headers) => Outcome::Grpc(status),
+        _ => Outcome::Status(head.status.as_u16()),
     }
+}
+
+/// What the callee's sidecar says went wrong. To others than callers of gRPC it says so with a status of its own.
+fn peer_failure(head: &http::response::Parts, is_grpc: bool) -> Option<Reason> {
+    if !is_grpc && !head.status.is_server_error() {
+        return None;
+    }
+    answer::peer_failure(head.status, &head.headers)
 }
 
 /// What becomes of an attempt, `made` of them until now.

@@ -82,7 +82,7 @@ pub(crate) async fn race(
     loop {
         tokio::select! {
             Some(ended) = running.next() => {
-                let outcome = forward::outcome_of(&ended.result);
+                let outcome = forward::outcome_of(&ended.result, race.plan.is_grpc);
                 if running.is_empty() || !forward::is_failure(&outcome) {
                     for _ in 0..running.len() {
                         // Given up: it says nothing about its endpoint.

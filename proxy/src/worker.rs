@@ -60,7 +60,8 @@ pub(crate) struct Worker {
     around: Rc<Surroundings>,
     plans: RefCell<Cache<Plans, Arc<Plan>>>,
     clusters: RefCell<HashMap<ClusterKey, Rc<Cluster>>>,
-    apps: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
+    /// By addresses that the control plane says: no caller can make them collide.
+    apps: RefCell<HashMap<SocketAddr, Rc<Upstream>, foldhash::fast::RandomState>>,
     budgets: RefCell<HashMap<ClusterKey, Budget>>,
     pub(crate) destinations: Destinations,
     /// The requests that the application is answering.

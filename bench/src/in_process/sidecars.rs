@@ -1,6 +1,6 @@
 //! The sidecars of a run: [`Standalone`] data planes with a configuration for one service.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,7 +54,9 @@ pub(super) async fn plain(app: SocketAddr, spans: Spans) -> Result<Way, RunError
 pub(super) async fn mesh(app: SocketAddr, protocol: AppProtocol) -> Result<Way, RunError> {
     let certificates = Certificates::new()?;
     let service: ServiceName = SERVICE.parse()?;
-    let served = HashMap::from([(service.port(PORT), ServedPort { app, protocol })]);
+    let served = [(service.port(PORT), ServedPort { app, protocol })]
+        .into_iter()
+        .collect();
     let server = Rc::new(Standalone::new(
         settings("catalogue", "shop", Spans::Off)?,
         snapshot(vec![Resource::Inbound(Inbound { served })]),

@@ -6,6 +6,7 @@
 //! for any of them, and is given the most that one of them allows.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -126,10 +127,10 @@ impl Lineages {
 
     /// A request was answered.
     pub fn leave(&mut self, trace: TraceId) {
-        if let Some(ancestor) = self.0.get_mut(&trace) {
-            ancestor.requests -= 1;
-            if ancestor.requests == 0 {
-                self.0.remove(&trace);
+        if let Entry::Occupied(mut ancestor) = self.0.entry(trace) {
+            ancestor.get_mut().requests -= 1;
+            if ancestor.get().requests == 0 {
+                ancestor.remove();
             }
         }
     }

@@ -1,7 +1,5 @@
 //! What a workload itself serves.
 
-use std::collections::HashMap;
-
 use model::snapshot::{Inbound, ServedPort};
 use model::{FieldError, ServicePort};
 
@@ -32,7 +30,7 @@ pub(super) fn inbound_from_wire(wire: v1::Inbound) -> Result<Inbound, FieldError
         };
         Ok((parse::<ServicePort>("service_port", &port.service_port)?, served))
     })?;
-    let mut served = HashMap::with_capacity(ports.len());
+    let mut served = Inbound::default().served;
     for (index, (name, port)) in ports.into_iter().enumerate() {
         let again = || FieldError::at("service_port", format!("{name} is there more than once"));
         if served.contains_key(&name) {

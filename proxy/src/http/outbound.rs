@@ -173,6 +173,7 @@ async fn steps(
         above,
         sticky: sticky.as_deref(),
         spoken,
+        is_grpc: record.is_grpc(),
     };
     let forwarded = forward::forward(worker, &plan, upstream, body, record).await?;
     if let Some(sticky) = &sticky {

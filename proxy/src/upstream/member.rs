@@ -88,10 +88,6 @@ impl Picked {
         now.saturating_duration_since(self.started)
     }
 
-    pub(crate) fn started(&self) -> Instant {
-        self.started
-    }
-
     /// The response's head has arrived.
     pub(crate) fn responded(&self, now: Instant) {
         self.answered.set(true);

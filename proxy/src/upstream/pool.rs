@@ -289,8 +289,9 @@ impl Upstream {
         }
     }
 
+    /// Boxed: a handshake needs much room, and few requests have to wait for one.
     async fn dial(&self, spoken: Spoken) -> Result<Leg, Reason> {
-        self.route.dial(spoken, self.limits.connect_timeout, None).await
+        Box::pin(self.route.dial(spoken, self.limits.connect_timeout, None)).await
     }
 
     async fn send_http2(
@@ -332,7 +333,7 @@ impl Upstream {
         {
             return Err(reason);
         }
-        let opened = self.open_http2_connection().await;
+        let opened = Box::pin(self.open_http2_connection()).await;
         match &opened {
             Ok(connection) => self.http2.borrow_mut().push(connection.clone()),
             Err(reason) => self.failed.set(Some((Instant::now(), *reason))),
