@@ -80,10 +80,13 @@ async fn without_a_policy_nobody_is_left_out() {
     let (apps, mesh) = five(&switch, "").await;
     let visitor = mesh.visitor().await;
     let mut client = visitor.http1().await;
-    for _ in 0..100 {
-        client.get("http://pay/").await;
-    }
-    assert!(apps[0].requests().len() > 5);
+    // Five in a row would be enough where somebody counted.
+    let asked_again = async {
+        while apps[0].requests().len() <= 20 {
+            client.get("http://pay/").await;
+        }
+    };
+    tests::within("bad answers to be asked for again and again", asked_again).await;
 }
 
 #[tokio::test]
