@@ -117,15 +117,14 @@ pub fn grpc_status_by_name(name: &str) -> Option<u8> {
 
 /// How many retries a destination may be sent, as a share of its requests: always on, so that retries
 /// cannot multiply an outage (Gateway API `retryConstraint`, GEP-3388). The defaults are those people tune from: 20 % of
-/// the requests, and 10 per second whatever that share is.
+/// the requests, and 10 per second besides.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryBudget {
     /// Retries per request, 0.0–1.0.
     pub ratio: f64,
     /// How long a request counts.
     pub window: Duration,
-    /// Retries per `min_interval` that are allowed even where they are over the ratio. A worker's share of them may be
-    /// no whole number.
+    /// Retries per `min_interval` that are allowed besides. A worker's share of them may be no whole number.
     pub min_retries: f64,
     pub min_interval: Duration,
 }

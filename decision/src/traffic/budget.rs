@@ -30,6 +30,7 @@ pub struct RetryBudgetState {
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     requests: u64,
+    /// Those that the ratio allowed; what is allowed besides counts for itself.
     retries: u64,
 }
 
@@ -63,12 +64,11 @@ impl RetryBudgetState {
         self.bucket(now);
         let is_within_ratio =
             (self.window.retries + 1) as f64 <= self.budget.ratio * self.window.requests as f64;
-        let granted = is_within_ratio || self.is_within_minimum(now);
-        if granted {
+        if is_within_ratio {
             self.bucket(now).retries += 1;
             self.window.retries += 1;
         }
-        granted
+        is_within_ratio || self.is_within_minimum(now)
     }
 
     /// Whether one more retry over the ratio is granted in this interval; if so it is counted.
@@ -140,7 +140,7 @@ mod tests {
                 .filter(|at| *at / interval == now / interval)
                 .count();
             let granted = within_ratio || over as f64 + 1.0 <= budget.min_retries;
-            if granted {
+            if within_ratio {
                 self.retries.push(now);
             }
             if granted && !within_ratio {
