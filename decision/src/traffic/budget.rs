@@ -18,8 +18,8 @@ pub struct RetryBudgetState {
     start: Instant,
     bucket_nanos: u64,
     interval_nanos: u64,
-    /// Number of the interval in which a retry was last over the ratio, and how many were.
-    over: (u64, u64),
+    /// Number of the interval in which a retry was last granted whatever the ratio is, and how many were.
+    besides: (u64, u64),
     /// Number of the current bucket, counted from `start`.
     current: u64,
     ring: [Counts; BUCKETS],
@@ -40,7 +40,7 @@ impl RetryBudgetState {
             start: now,
             bucket_nanos: (nanos(budget.window) / BUCKETS as u64).max(1),
             interval_nanos: nanos(budget.min_interval).max(1),
-            over: (0, 0),
+            besides: (0, 0),
             budget,
             current: 0,
             ring: Default::default(),
@@ -62,23 +62,27 @@ impl RetryBudgetState {
     /// Whether one more retry may be made; if so it is counted.
     pub fn try_retry(&mut self, now: Instant) -> bool {
         self.bucket(now);
+        // What is not used up in time is lost, and comes first; the ratio is what bursts draw on.
+        if self.is_within_minimum(now) {
+            return true;
+        }
         let is_within_ratio =
             (self.window.retries + 1) as f64 <= self.budget.ratio * self.window.requests as f64;
         if is_within_ratio {
             self.bucket(now).retries += 1;
             self.window.retries += 1;
         }
-        is_within_ratio || self.is_within_minimum(now)
+        is_within_ratio
     }
 
-    /// Whether one more retry over the ratio is granted in this interval; if so it is counted.
+    /// Whether one more retry is granted in this interval whatever the ratio is; if so it is counted.
     fn is_within_minimum(&mut self, now: Instant) -> bool {
         let number = nanos(now.saturating_duration_since(self.start)) / self.interval_nanos;
-        if number > self.over.0 {
-            self.over = (number, 0);
+        if number > self.besides.0 {
+            self.besides = (number, 0);
         }
-        let granted = (self.over.1 + 1) as f64 <= self.budget.min_retries;
-        self.over.1 += u64::from(granted);
+        let granted = (self.besides.1 + 1) as f64 <= self.budget.min_retries;
+        self.besides.1 += u64::from(granted);
         granted
     }
 
@@ -139,14 +143,13 @@ mod tests {
                 .iter()
                 .filter(|at| *at / interval == now / interval)
                 .count();
-            let granted = within_ratio || over as f64 + 1.0 <= budget.min_retries;
-            if within_ratio {
+            let within_minimum = over as f64 + 1.0 <= budget.min_retries;
+            if within_minimum {
+                self.over.push(now);
+            } else if within_ratio {
                 self.retries.push(now);
             }
-            if granted && !within_ratio {
-                self.over.push(now);
-            }
-            granted
+            within_minimum || within_ratio
         }
     }
 
