@@ -131,7 +131,7 @@ async fn who_has_no_cookie_is_given_one_that_leads_back() {
 }
 
 #[tokio::test]
-async fn one_source_goes_to_one_endpoint_also_as_opaque_bytes() {
+async fn one_source_goes_to_one_endpoint() {
     let policy = format!("{POLICY} {{type: Maglev, consistentHash: {{type: SourceIP}}}}");
     let (_apps, _mesh, visitor) = pay(4, &policy).await;
     assert_eq!(spread(&visitor, 20).await.len(), 1);
