@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use model::pattern::Regex;
 use model::route::{PathMatch, RequestMatch, Rule};
 use regex_syntax::hir::literal::{ExtractKind, Extractor, Seq};
-use smallvec::SmallVec;
 
+use super::place::{FEW, NONE, Place, Rank};
 use super::{RequestView, Summary, fits_beside_path, path_fits};
 use crate::traffic::grpc;
 
@@ -16,7 +16,8 @@ use crate::traffic::grpc;
 /// All matches are put in the order of their summaries once; a place in that order is a match's rank, and of
 /// those that fit, the one of the least rank wins. So it does not matter in which order matches are tried, and
 /// those that a path cannot fit need not be: a request meets the matches filed under its whole path, under its
-/// prefixes of whole elements, and those that say nothing of how a path begins. Memory is linear in the rules.
+/// prefixes of whole elements, and those that say nothing of how a path begins; of many at one place, those that want
+/// the value that it has of a field. Memory is linear in the rules.
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
     /// By rank.
@@ -25,23 +26,14 @@ pub struct RouteTable {
     exact: ByPath,
     /// By a prefix of whole elements that every path has which they fit.
     under: ByPath,
-    everywhere: Ranks,
+    everywhere: Place,
     /// The least rank filed under any prefix of this length in bytes: most lengths need no look-up.
     least_under: Vec<Rank>,
     asks_for_grpc: bool,
 }
 
-/// Less takes precedence.
-type Rank = usize;
-/// Of one place, ascending. Most places have a match or two.
-type Ranks = SmallVec<[Rank; 2]>;
-
 /// Only configuration puts paths in, so that no request can make them collide.
-type ByPath = HashMap<Box<str>, Ranks, foldhash::fast::RandomState>;
-
-const NONE: Rank = Rank::MAX;
-/// So many matches are tried in turn: no look-up is cheaper.
-const FEW: usize = 3;
+type ByPath = HashMap<Box<str>, Place, foldhash::fast::RandomState>;
 
 /// One match of one rule.
 #[derive(Debug, Clone)]
@@ -88,6 +80,7 @@ impl RouteTable {
                 wants_only_a_path: wants_only_a_path(wanted),
             });
         }
+        table.tell_apart(rules);
         table
     }
 
@@ -111,27 +104,25 @@ impl RouteTable {
             let first = self.candidates.iter().find(|candidate| fits(candidate, false));
             return first.map(|candidate| candidate.rule);
         }
-        let best_of = |ranks: &Ranks, best: Rank| {
-            let mut better = ranks.iter().copied().take_while(|rank| *rank < best);
-            let fitting = better.find(|rank| {
-                let candidate = self.candidates.get(*rank);
+        let best_of = |place: &Place, best: Rank| {
+            place.least(request, best, |rank| {
+                let candidate = self.candidates.get(rank);
                 candidate.is_some_and(|candidate| match &candidate.literals {
                     None => fits(candidate, true),
                     Some(literals) => literals.are_in(request.path) && fits(candidate, false),
                 })
-            });
-            fitting.unwrap_or(best)
+            })
         };
         let path = request.path;
         let mut best = match self.exact.get(path) {
-            Some(ranks) => best_of(ranks, NONE),
+            Some(place) => best_of(place, NONE),
             None => NONE,
         };
         for end in element_ends(path, self.least_under.len()) {
             if self.least_under.get(end).is_some_and(|least| *least < best)
-                && let Some(ranks) = path.get(..end).and_then(|prefix| self.under.get(prefix))
+                && let Some(place) = path.get(..end).and_then(|prefix| self.under.get(prefix))
             {
-                best = best_of(ranks, best);
+                best = best_of(place, best);
             }
         }
         best = best_of(&self.everywhere, best);
@@ -156,6 +147,23 @@ impl RouteTable {
                 Some(prefix) => self.file_under(prefix, rank),
                 None => self.everywhere.push(rank),
             },
+        }
+    }
+
+    fn tell_apart(&mut self, rules: &[Rule]) {
+        let Self {
+            candidates,
+            exact,
+            under,
+            everywhere,
+            ..
+        } = self;
+        let wanted = |rank: Rank| {
+            let Candidate { rule, at, .. } = candidates.get(rank)?;
+            rules.get(*rule)?.matches.get(*at)
+        };
+        for place in exact.values_mut().chain(under.values_mut()).chain([everywhere]) {
+            place.tell_apart(wanted);
         }
     }
 
