@@ -30,6 +30,7 @@ pub struct RouteTable {
     /// The least rank filed under any prefix of this length in bytes: most lengths need no look-up.
     least_under: Vec<Rank>,
     asks_for_grpc: bool,
+    has_expressions: bool,
 }
 
 /// Only configuration puts paths in, so that no request can make them collide.
@@ -43,6 +44,8 @@ struct Candidate {
     at: usize,
     /// Of an expression. Any other path fits wherever the match is met.
     literals: Option<Box<Literals>>,
+    /// How the paths end that an expression matches, beside the match because most are told apart by it.
+    end: Ending,
     wants_only_a_path: bool,
 }
 
@@ -73,9 +76,14 @@ impl RouteTable {
             };
             table.file(rank, &wanted.path, literals.as_deref());
             table.asks_for_grpc |= wanted.grpc_only;
+            table.has_expressions |= literals.is_some();
             table.candidates.push(Candidate {
                 rule,
                 at,
+                end: literals
+                    .as_ref()
+                    .map(|literals| Ending::wanted(&literals.last))
+                    .unwrap_or_default(),
                 literals,
                 wants_only_a_path: wants_only_a_path(wanted),
             });
@@ -104,12 +112,19 @@ impl RouteTable {
             let first = self.candidates.iter().find(|candidate| fits(candidate, false));
             return first.map(|candidate| candidate.rule);
         }
+        let end = if self.has_expressions {
+            ending(request.path)
+        } else {
+            0
+        };
         let best_of = |place: &Place, best: Rank| {
             place.least(request, best, |rank| {
                 let candidate = self.candidates.get(rank);
                 candidate.is_some_and(|candidate| match &candidate.literals {
                     None => fits(candidate, true),
-                    Some(literals) => literals.are_in(request.path) && fits(candidate, false),
+                    Some(literals) => {
+                        candidate.end.fits(end) && literals.are_in(request.path) && fits(candidate, false)
+                    }
                 })
             })
         };
@@ -196,6 +211,38 @@ fn element_ends(path: &str, limit: usize) -> impl Iterator<Item = usize> {
     whole.into_iter().chain(memchr::memrchr_iter(b'/', within))
 }
 
+/// The last eight bytes that are wanted of a path, or as many of them as are known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ending {
+    known: u64,
+    bytes: u64,
+}
+
+impl Ending {
+    fn wanted(last: &str) -> Self {
+        let known = match last.len() {
+            length @ 0..8 => (1 << (8 * length)) - 1,
+            _ => u64::MAX,
+        };
+        Self {
+            known,
+            bytes: ending(last),
+        }
+    }
+
+    fn fits(self, end: u64) -> bool {
+        end & self.known == self.bytes
+    }
+}
+
+/// The last eight bytes, with zeros before those of a shorter text.
+fn ending(text: &str) -> u64 {
+    match text.as_bytes().last_chunk::<8>() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => text.bytes().fold(0, |end, byte| end << 8 | u64::from(byte)),
+    }
+}
+
 /// What is known of every path that an expression matches, which is cheaper to see than whether it matches.
 #[derive(Debug, Clone, Default)]
 struct Literals {
@@ -272,6 +319,28 @@ mod tests {
         ] {
             let regex = Regex::new(source).expect("valid");
             assert_eq!(&*Literals::of(&regex).last, last, "{source}");
+        }
+    }
+
+    #[test]
+    fn an_ending_fits_what_ends_with_it() {
+        for last in ["", "a", "/cart", "12345678", "/long/12345678", "é"] {
+            for path in [
+                "",
+                "/",
+                "a",
+                "/cart",
+                "/a/cart",
+                "12345678",
+                "/x/12345678",
+                "/long/12345678",
+                "/é",
+            ] {
+                let fits = Ending::wanted(last).fits(ending(path));
+                let eight = last.as_bytes();
+                let eight = &eight[eight.len().saturating_sub(8)..];
+                assert_eq!(fits, path.as_bytes().ends_with(eight), "{path} with {last}");
+            }
         }
     }
 
