@@ -61,6 +61,14 @@ pub enum Transport {
 }
 
 impl Serves {
+    /// `None` where it is not HTTP that is served.
+    pub fn http_routes(&self) -> Option<&HttpRoutes> {
+        match self {
+            Self::Http(routes) | Self::Https(_, routes) => Some(routes),
+            Self::TlsTerminate(..) | Self::TlsPassthrough(_) | Self::Tcp(_) | Self::Udp(_) => None,
+        }
+    }
+
     pub fn transport(&self) -> Transport {
         match self {
             Self::Http(_) => Transport::Http,

@@ -312,6 +312,7 @@ impl Parts {
             exporting: telemetry.enabled(),
             draining,
             joints: Arc::default(),
+            minimums: crate::budget::Minimums::default(),
             settings,
         });
         let pages = [(admin_page, Pages::Admin), (metrics_page, Pages::Metrics)];

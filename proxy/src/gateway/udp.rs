@@ -166,10 +166,7 @@ impl Port {
             .ok_or(Reason::NoEndpoint)?;
         let wanted = Wanted {
             set: endpoints,
-            policy: endpoints
-                .policies
-                .get(&target.port)
-                .filter(|policy| policy.governs_endpoints()),
+            policy: endpoints.governing(target.port),
             tried: &[],
             session: None,
             key: None,

@@ -117,6 +117,9 @@ impl Cluster {
         let State {
             members, governed, ..
         } = &mut *state;
+        if let Some(governed) = governed {
+            governed.look_if_due(wanted.now);
+        }
         let is_tried = |index: &usize| wanted.tried.iter().any(|place| members[*index].place.is(place));
         let tried: SmallVec<[usize; 4]> = if wanted.tried.is_empty() {
             SmallVec::new()
@@ -133,7 +136,11 @@ impl Cluster {
             .and_then(|key| members.iter().position(|member| member.key == key))
             .filter(is_well);
         let at = match (of_session, governed) {
-            (Some(at), _) => at,
+            (Some(at), None) => at,
+            (Some(at), Some(_)) => {
+                self.make_room(members, at, wanted.policy);
+                at
+            }
             (None, None) => {
                 let load = |index: usize| members[index].load.borrow().load(wanted.now);
                 balance::pick(members.len(), &tried, load, wanted.dice)?
@@ -224,6 +231,14 @@ impl Cluster {
         let mut usual = self.usual.get();
         usual.answered(bytes);
         self.usual.set(usual);
+    }
+
+    /// Takes up what a policy says now, as the next request would: checks go on without requests, and must end without
+    /// them. Nothing is done for endpoints that none governs.
+    pub(crate) fn refresh(&self, wanted: &Wanted<'_>) {
+        if wanted.policy.is_some() || self.state.borrow().governed.is_some() {
+            self.follow(wanted);
+        }
     }
 
     /// Closes connections that were not used for a while.
