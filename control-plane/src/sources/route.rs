@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::check::{At, Distinct};
-use super::filter::filters;
+use super::filter::{Filters, filters};
 use super::object::{BackendRef, BackendTarget, Parent, ParentRef};
 use super::reference::{GATEWAY_GROUP, core_is_empty, reference};
 
@@ -171,7 +171,10 @@ pub(super) fn backend_ref(
     backend: HttpRouteRulesBackendRefs,
 ) -> Option<BackendRef> {
     let listed = same_shapes(&at.field("filters"), backend.filters);
-    let filters = filters(at, own, matches, listed);
+    let Filters {
+        filters,
+        lost_mirrors,
+    } = filters(at, own, matches, listed);
     let weight = weight(&at.field("weight"), backend.weight);
     let group = core_is_empty(backend.group.as_deref().unwrap_or_default());
     let kind = backend.kind.as_deref().unwrap_or("Service");
@@ -196,6 +199,7 @@ pub(super) fn backend_ref(
         target,
         weight,
         filters,
+        lost_mirrors,
     })
 }
 
@@ -240,7 +244,7 @@ pub(super) fn value_pattern(at: &At<'_>, regex: bool, value: String) -> Option<V
         return None;
     }
     if regex {
-        at.keep(Regex::new(&value)).map(ValuePattern::Regex)
+        at.usable(Regex::new(&value)).map(ValuePattern::Regex)
     } else {
         Some(ValuePattern::Exact(value))
     }

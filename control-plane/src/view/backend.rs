@@ -140,12 +140,13 @@ pub fn unresolved(
     Some(objection.message)
 }
 
-/// The route's rules with their names.
+/// The route's rules with their names; those that cannot be followed are left out.
 pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) -> Vec<Rule> {
     let policy = traffic_policy::of_route(state, &route.key);
     let faults = fault::of_route(state, &route.key);
     let numbered = route.rules.iter().enumerate();
     numbered
+        .filter(|(_, rule)| rule.unusable.is_empty())
         .map(|(index, rule)| Rule {
             name: format!("{}#{index}", route.key).into(),
             matches: rule.matches.clone(),

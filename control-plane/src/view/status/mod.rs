@@ -85,7 +85,7 @@ impl<'s> Judge<'s> {
     }
 
     /// The conditions of an object in short. A route has one of each type for all its parents together: true only if
-    /// it is true for each of them. An EndpointSlice is accepted where its Service uses slices, and resolved where each
+    /// it is true for each of them, but `PartiallyInvalid`, which is there where one of them accepts the route. An EndpointSlice is accepted where its Service uses slices, and resolved where each
     /// of its ports is one of the Service's. A BackendTrafficPolicy is accepted where it counts for all its targets, and a
     /// FaultInjectionPolicy where all of them exist. Empty for kinds without status and for objects that do not exist.
     pub fn conditions(&self, key: &ObjectKey) -> Vec<Condition> {

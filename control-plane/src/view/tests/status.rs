@@ -1,5 +1,6 @@
 //! The whole `status` of objects, as Kubernetes shows it.
 
+use model::gateway::Serves;
 use serde_json::Value;
 
 use super::gateway::{any_route, gateway_of, secret};
@@ -182,4 +183,93 @@ fn nothing_is_said_of_what_other_controllers_serve() {
     ] {
         assert_eq!(status(&state, key), None, "{key}");
     }
+}
+
+const BAD: &str =
+    "{matches: [{path: {type: RegularExpression, value: '('}}], backendRefs: [{name: cart, port: 80}]}";
+const WHY: &str = "spec.rules[1].matches[0].path.value: is not a regular expression: unclosed group";
+
+#[test]
+fn a_route_with_a_rule_that_cannot_be_followed_goes_on_without_it() {
+    let good = "{backendRefs: [{name: cart, port: 80}]}";
+    let parents = "parentRefs: [{name: edge}, {group: '', kind: Service, name: cart}, {name: gone}]";
+    let state = mesh(&[
+        &service("shop/cart", HTTP),
+        &gateway_of("shop/edge", &["{name: web, port: 80, protocol: HTTP}"], ""),
+        &any_route(
+            "HTTPRoute",
+            "shop/r",
+            &format!("{{{parents}, rules: [{good}, {BAD}, {good}]}}"),
+        ),
+    ]);
+    let shown = status(&state, "HTTPRoute/shop/r").expect("has parents");
+    let parents: Vec<String> = shown["parents"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|parent| told(&parent["conditions"]))
+        .collect();
+    let in_part =
+        "Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs PartiallyInvalid=True/UnsupportedValue";
+    assert_eq!(
+        parents,
+        [
+            in_part,
+            in_part,
+            "Accepted=False/NoMatchingParent ResolvedRefs=True/ResolvedRefs"
+        ]
+    );
+    let message = &shown["parents"][0]["conditions"][2]["message"];
+    assert_eq!(*message, format!("Dropped Rule 1: {WHY}"));
+    assert_eq!(
+        conditions_of(&state, "HTTPRoute/shop/r")[2],
+        format!("PartiallyInvalid true UnsupportedValue: Dropped Rule 1: {WHY}")
+    );
+    // What is left keeps its names.
+    let cart = destination(&state, &name("shop/cart")).expect("exists");
+    let left = ["HTTPRoute/shop/r#0", "HTTPRoute/shop/r#2"];
+    assert_eq!(rules_of(&cart, 80), left);
+    let edge = gateway(&state, &name("shop/edge")).expect("exists");
+    let Serves::Http(routes) = &edge.listeners[0].serves else {
+        panic!("HTTP")
+    };
+    let rules: Vec<&str> = routes.rules.iter().map(|rule| &*rule.name).collect();
+    assert_eq!(rules, left);
+}
+
+#[test]
+fn a_route_of_which_nothing_can_be_followed_is_not_accepted_and_in_nobodys_way() {
+    let state = mesh(&[
+        &service("shop/cart", HTTP),
+        &gateway_of("shop/edge", &["{name: web, port: 80, protocol: HTTP}"], ""),
+        &any_route(
+            "HTTPRoute",
+            "shop/bad",
+            &format!(
+                "{{parentRefs: [{{name: edge}}, {{group: '', kind: Service, name: cart}}], rules: [{BAD}, {BAD}]}}"
+            ),
+        ),
+        // It could not be attached beside an HTTPRoute.
+        &any_route(
+            "GRPCRoute",
+            "shop/grpc",
+            "{parentRefs: [{name: edge}], rules: [{backendRefs: [{name: cart, port: 80}]}]}",
+        ),
+    ]);
+    let bad = status(&state, "HTTPRoute/shop/bad").expect("has parents");
+    for parent in bad["parents"].as_array().expect("a list") {
+        assert_eq!(
+            told(&parent["conditions"]),
+            "Accepted=False/UnsupportedValue ResolvedRefs=True/ResolvedRefs"
+        );
+    }
+    let grpc = status(&state, "GRPCRoute/shop/grpc").expect("has a parent");
+    assert_eq!(
+        told(&grpc["parents"][0]["conditions"]),
+        "Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs"
+    );
+    let edge = status(&state, "Gateway/shop/edge").expect("is ours");
+    assert_eq!(edge["listeners"][0]["attachedRoutes"], 1);
+    let cart = destination(&state, &name("shop/cart")).expect("exists");
+    assert!(cart.ports[&80].rules.is_empty(), "its callers pass through");
 }
