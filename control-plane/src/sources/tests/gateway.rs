@@ -131,6 +131,15 @@ fn what_is_wrong_with_a_gateway_is_found_at_its_field() {
 fn what_is_wrong_with_other_kinds_is_found_at_its_field() {
     let table = [
         (
+            object("HTTPRoute", "{rules: [{name: a}, {}, {}, {name: a}]}"),
+            "spec.rules[3].name: is the same as item 0",
+        ),
+        (
+            object("GRPCRoute", "{rules: [{name: A}]}"),
+            "spec.rules[0].name: \"A\" is not an object's name (1-253 of a-z, 0-9, '-' and '.', a letter or digit at \
+             either end)",
+        ),
+        (
             object("GatewayClass", "{controllerName: weft}"),
             "spec.controllerName: \"weft\" is not a controller (domain/path, such as weft.dev/gateway-controller)",
         ),
