@@ -16,6 +16,8 @@ pub struct Gateway {
     pub name: ServiceName,
     /// Where its ports are bound (`spec.addresses`); empty is every address of the machine.
     pub addresses: Vec<IpAddr>,
+    /// Shown to backends outside the mesh that ask for one in TLS (`spec.tls.backend.clientCertificateRef`).
+    pub client_certificate: Option<Arc<Certificate>>,
     /// Those that are accepted, of the Gateway and of its ListenerSets; each name once. Listeners of one port have one
     /// [`Transport`], beside which there may be UDP, and differ in their host names.
     pub listeners: Vec<Listener>,

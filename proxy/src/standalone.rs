@@ -90,6 +90,7 @@ impl Standalone {
             draining: CancellationToken::new(),
             joints: Arc::default(),
             minimums: crate::budget::Minimums::default(),
+            shown: Arc::default(),
             settings: settings.whole(),
         }));
         tokio::task::spawn_local(sweep(Rc::downgrade(&worker), worker.limits.idle_timeout));

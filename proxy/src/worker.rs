@@ -32,7 +32,7 @@ use crate::gateway::ports::Plans;
 use crate::presence::Connections;
 use crate::settings::Settings;
 use crate::telemetry::Recorder;
-use crate::upstream::{Cluster, Joints, Route, Surroundings, Upstream, Wanted};
+use crate::upstream::{Cluster, Joints, Route, Shown, Surroundings, Upstream, Wanted};
 
 /// What all workers of a proxy have in common.
 pub(crate) struct Shared {
@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) exporting: bool,
     pub(crate) joints: Arc<Joints>,
     pub(crate) minimums: Minimums,
+    pub(crate) shown: Shown,
     /// Cancelled when the proxy begins to stop.
     pub(crate) draining: CancellationToken,
 }
@@ -95,6 +96,7 @@ impl Worker {
                 limits: limits.clone(),
                 labels: shared.settings.labels.clone(),
                 joints: shared.joints.clone(),
+                shown: shared.shown.clone(),
             }),
             limits,
             recorder,

@@ -11,6 +11,7 @@ use model::route::{Backend, Rule};
 
 use super::explanation::{Governing, HeaderChange, Outcome, Share};
 use super::{Call, Rehearsed, words};
+use crate::sources::ObjectKey;
 use crate::view::{self, MeshState, Traffic};
 
 /// What a rule answers by itself to this very request.
@@ -153,8 +154,12 @@ pub(super) fn refused(reason: Reason, why: String) -> Outcome {
 
 /// What governs requests to a backend beside the rule, which is known by its name.
 fn policies(state: &MeshState, rule: Option<&str>, target: &ServicePort) -> Vec<Governing> {
-    let route = rule.and_then(|rule| rule.rsplit_once('#')?.0.parse().ok());
-    let governing = view::governing(state, route.as_ref(), target).into_iter();
+    let rule: Option<(ObjectKey, usize)> = rule.and_then(|rule| {
+        let (route, place) = rule.rsplit_once('#')?;
+        Some((route.parse().ok()?, place.parse().ok()?))
+    });
+    let rule = rule.as_ref().map(|(route, place)| (route, *place));
+    let governing = view::governing(state, rule, target).into_iter();
     governing
         .map(|(policy, sections)| Governing {
             policy: policy.to_string(),

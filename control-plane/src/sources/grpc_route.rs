@@ -17,7 +17,7 @@ use super::kind::{Kind, ObjectKey};
 use super::object::{RouteObject, RouteRule};
 use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, backends, header_matches, hostnames,
-    parents, same_shape, same_shapes,
+    parents, rule_names, same_shape, same_shapes,
 };
 use super::session::session;
 use super::shadow;
@@ -38,6 +38,7 @@ pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
         .into_iter()
         .map(|(at, rule)| route_rule(&at, &key, rule))
         .collect();
+    rule_names(&at, &rules);
     if rules.iter().map(|rule| rule.matches.len()).sum::<usize>() > MAX_MATCHES_OF_ROUTE {
         at.field("rules")
             .refuse(format!("has over {MAX_MATCHES_OF_ROUTE} matches"));
@@ -73,6 +74,7 @@ fn route_rule(at: &At<'_>, key: &ObjectKey, rule: GrpcRouteRules) -> RouteRule {
         .session_persistence
         .and_then(|session| same_shape(&at.field("sessionPersistence"), session));
     let read = RouteRule {
+        name: rule.name,
         matches,
         filters,
         lost_mirrors,

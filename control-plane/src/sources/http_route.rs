@@ -21,7 +21,7 @@ use super::kind::{Kind, ObjectKey};
 use super::object::{RouteObject, RouteRule};
 use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, MAX_VALUE_MATCHES, backends, duration,
-    header_matches, hostnames, parents, same_shape, value_pattern,
+    header_matches, hostnames, parents, rule_names, same_shape, value_pattern,
 };
 use super::session::session;
 use super::shadow;
@@ -45,6 +45,7 @@ pub(super) fn route(at: &At<'_>, route: HttpRoute) -> Option<RouteObject> {
         .into_iter()
         .map(|(at, rule)| route_rule(&at, &key, rule))
         .collect();
+    rule_names(&at, &rules);
     if rules.iter().map(|rule| rule.matches.len()).sum::<usize>() > MAX_MATCHES_OF_ROUTE {
         at.field("rules")
             .refuse(format!("has over {MAX_MATCHES_OF_ROUTE} matches"));
@@ -79,6 +80,7 @@ fn route_rule(at: &At<'_>, key: &ObjectKey, rule: HttpRouteRules) -> RouteRule {
             .refuse("cannot stand beside a RequestRedirect filter: nothing is sent to a backend");
     }
     let read = RouteRule {
+        name: rule.name,
         matches,
         filters,
         lost_mirrors,

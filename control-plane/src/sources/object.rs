@@ -146,6 +146,8 @@ pub enum Parent {
 /// One rule of a route, whose backends are names that may not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteRule {
+    /// By which policies may name it; unique in its route.
+    pub name: Option<String>,
     /// Never empty.
     pub matches: Vec<RequestMatch>,
     /// Of which those that send somewhere themselves name what may not exist.

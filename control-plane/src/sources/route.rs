@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 
 use super::check::{At, Distinct};
 use super::filter::{Filters, filters};
-use super::object::{BackendRef, BackendTarget, Parent, ParentRef};
+use super::kind::ObjectName;
+use super::object::{BackendRef, BackendTarget, Parent, ParentRef, RouteRule};
 use super::reference::{GATEWAY_GROUP, core_is_empty, reference};
 
 // Gateway API's own limits of list lengths.
@@ -262,4 +263,16 @@ pub(super) fn duration(at: &At<'_>, text: &str) -> Option<Duration> {
     Some(Duration::from_millis(
         u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
     ))
+}
+
+/// `at` is the spec of a route with these rules.
+pub(super) fn rule_names(at: &At<'_>, rules: &[RouteRule]) {
+    let mut names = Distinct::new();
+    for (index, rule) in rules.iter().enumerate() {
+        if let Some(name) = &rule.name {
+            let at = at.field("rules").item(index).field("name");
+            at.keep(name.parse::<ObjectName>());
+            names.check(&at, index, name.clone());
+        }
+    }
 }

@@ -175,7 +175,10 @@ impl Port {
         };
         let cluster = worker.cluster(&(target.clone(), None));
         let picked = cluster.pick(&wanted).ok_or(Reason::NoEndpoint)?;
-        let Place::Outside { address, tls: None } = &picked.member.place else {
+        let Place::Outside {
+            address, tls: None, ..
+        } = &picked.member.place
+        else {
             tracing::debug!(%target, "no datagrams: its endpoints are workloads, or to be called by TLS");
             return Err(Reason::NoEndpoint);
         };

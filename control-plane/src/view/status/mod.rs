@@ -1,5 +1,6 @@
 //! What an object's owner is told about it: Gateway API's status. Pure, as everything that is compiled.
 
+mod features;
 mod gateway;
 mod policy;
 mod report;
@@ -121,7 +122,16 @@ impl<'s> Judge<'s> {
             Object::BackendTlsPolicy(policy) => Some(self.backend_tls_status(policy, observed)),
             Object::TrafficPolicy(policy) => Some(self.policy_status(key, &policy.targets, observed)),
             Object::FaultPolicy(policy) => Some(self.policy_status(key, &policy.targets, observed)),
-            Object::GatewayClass(_) | Object::EndpointSlice(_) => {
+            Object::GatewayClass(_) => {
+                let conditions = self.conditions(key);
+                (!conditions.is_empty()).then(|| {
+                    json!({
+                        "conditions": shown(&conditions, observed),
+                        "supportedFeatures": features::supported(),
+                    })
+                })
+            }
+            Object::EndpointSlice(_) => {
                 let conditions = self.conditions(key);
                 (!conditions.is_empty()).then(|| json!({"conditions": shown(&conditions, observed)}))
             }

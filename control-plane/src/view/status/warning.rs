@@ -55,6 +55,14 @@ impl<'s> Judge<'s> {
                     .flat_map(|(index, backends)| of_backends(index, backends, dropped))
                     .collect()
             }
+            Some(Object::Secret(secret)) => {
+                let unusable = secret.certificate.as_ref().and_then(|read| read.as_ref().err());
+                let warning = unusable.map(|why| Warning {
+                    path: FieldPath::default(),
+                    message: format!("holds no certificate that can be used: {why}"),
+                });
+                warning.into_iter().collect()
+            }
             Some(Object::Gateway(gateway)) if !self.state.is_ours(&gateway.class) => {
                 let class = &gateway.class;
                 let message = match self.state.class(class) {
