@@ -144,6 +144,7 @@ pub fn unresolved(
 pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) -> Vec<Rule> {
     let policy = traffic_policy::of_route(state, &route.key);
     let faults = fault::of_route(state, &route.key);
+    let of_policy = policy.as_ref().and_then(|policy| policy.session.as_ref());
     let numbered = route.rules.iter().enumerate();
     numbered
         .map(|(index, rule)| Rule {
@@ -153,7 +154,8 @@ pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) ->
             backends: backends(state, route.judged(), traffic, &rule.backends),
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
-            session: rule.session.clone(),
+            // That of a route's policy keeps a client across backends, as that of the rule does.
+            session: rule.session.as_ref().or(of_policy).cloned(),
             policy: policy.clone(),
             faults: faults.clone(),
         })
