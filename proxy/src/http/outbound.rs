@@ -54,7 +54,7 @@ struct Chosen {
 
 async fn steps(
     downstream: &Downstream,
-    parts: Parts,
+    mut parts: Parts,
     body: &ReplaySource,
     refused: Option<Reason>,
     record: &mut Record,
@@ -67,6 +67,7 @@ async fn steps(
 
     // 1. One unambiguous message, and whom it is for.
     let head = Head::judge(&parts, &worker.limits.message)?;
+    head::disbelieve(&mut parts, downstream);
     let written = head.authority(&parts);
     let Found { known, authority } = match downstream.front.port {
         None => {
