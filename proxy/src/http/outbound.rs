@@ -74,10 +74,9 @@ async fn steps(
             let local = downstream.service.as_ref();
             worker.destinations.find(worker, local, written).await?
         }
-        Some(port) => {
-            let sni = downstream.sni.as_deref();
-            worker.destinations.at_gateway(worker, port, sni, written)?
-        }
+        Some(port) => worker
+            .destinations
+            .at_gateway(worker, port, downstream.sni(), written)?,
     };
     record.generation = known.snapshot.generation;
     record.labels = Some(known.labels.clone());
