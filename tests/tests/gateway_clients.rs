@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 const EXPECTED: &str = "x-envoy-expected-rq-timeout-ms";
 const URL: &str = "http://pay/";
 const HANG: &str = "/bank.Account/Hang";
+const TO_PAY: &str = "backendRefs: [{name: pay, port: 80}]";
 /// More than enough failures for any endpoint of two to be left out.
 const MANY: usize = 14;
 
@@ -47,15 +48,19 @@ struct Pay {
 }
 
 impl Pay {
-    async fn start(policy: &str) -> Self {
+    /// `time` is of every call to [`HANG`].
+    async fn start(time: &str) -> Self {
         let (apps, port) = ([hanging("one").await, hanging("two").await], free_port().await);
         let addresses: Vec<SocketAddr> = apps.iter().map(|app| app.address).collect();
-        let policy = format!(
-            "outlierDetection: {{baseEjectionTime: 5m}}\nloadBalancer: {{type: RoundRobin}}\n{policy}"
+        let policy = "outlierDetection: {baseEjectionTime: 5m}\nloadBalancer: {type: RoundRobin}";
+        let rules = format!(
+            "{{matches: [{{path: {{value: {HANG}}}}}], timeouts: {{{time}}}, {TO_PAY}}}, {{{TO_PAY}}}"
         );
+        let parent = "{group: '', kind: Service, name: pay}";
         let yaml = yaml::outside("pay", 80, "kubernetes.io/h2c", &addresses)
-            + &yaml::traffic_policy("pay", &policy)
-            + &edge(port);
+            + &yaml::traffic_policy("pay", policy)
+            + &edge(port, &rules)
+            + &route("pay", parent, &rules);
         let mesh = Mesh::with(&yaml).await;
         Self {
             gateway: at(port),
@@ -67,14 +72,17 @@ impl Pay {
     }
 }
 
-/// A Gateway that passes everything on to `pay`.
-fn edge(port: u16) -> String {
+fn edge(port: u16, rules: &str) -> String {
     yaml::gateway("edge", &[format!("{{name: web, port: {port}, protocol: HTTP}}")])
-        + &yaml::object(
-            "HTTPRoute",
-            "edge",
-            "{parentRefs: [{name: edge}], rules: [{backendRefs: [{name: pay, port: 80}]}]}",
-        )
+        + &route("edge", "{name: edge}", rules)
+}
+
+fn route(name: &str, parent: &str, rules: &str) -> String {
+    yaml::object(
+        "HTTPRoute",
+        name,
+        &format!("{{parentRefs: [{parent}], rules: [{rules}]}}"),
+    )
 }
 
 /// Calls that are not answered in the time that they have.
@@ -120,7 +128,7 @@ async fn callers_in_a_hurry_put_no_endpoint_out() {
 
 #[tokio::test]
 async fn who_does_not_keep_to_the_time_of_the_route_is_left_out() {
-    let pay = Pay::start("timeout: {http: {requestTimeout: 20ms}}").await;
+    let pay = Pay::start("request: 20ms").await;
     for address in [pay.gateway, pay.visitor.outbound] {
         let mut client = Http::h2c(address).await;
         hang(&mut client, &[]).await;
@@ -140,7 +148,7 @@ async fn what_proxies_say_to_each_other_is_not_taken_from_a_client() {
         }
     })
     .await;
-    let mesh = Mesh::with(&(yaml::service("pay", 80, "http") + &edge(port))).await;
+    let mesh = Mesh::with(&(yaml::service("pay", 80, "http") + &edge(port, &format!("{{{TO_PAY}}}")))).await;
     let _pay = mesh.workload("pay").app(app.address).start().await;
     let _gateway = mesh.gateway("edge").start().await;
     for (number, mut client) in [Http::http1(at(port)).await, Http::h2c(at(port)).await]
