@@ -96,9 +96,7 @@ pub(crate) async fn forward(
         {
             hedges.answered(picked.took(Instant::now()));
         }
-        if plan.lane.policy.is_some() {
-            plan.lane.cluster.judged(&picked, &outcome, Instant::now());
-        }
+        judged(plan, &picked, &outcome, limit);
         drop(retrying.take());
         let is_final = is_failure(&outcome)
             && matches!(&result, Ok(forwarded) if lineage::is_final(&forwarded.parts.headers));
@@ -233,9 +231,24 @@ pub(crate) async fn attempt(
             Ok(forwarded)
         }
         Err(failure) => {
-            picked.failed(Instant::now());
+            if !is_callers_doing(failure, limit, body) {
+                picked.failed(Instant::now());
+            }
             Err(failure)
         }
+    }
+}
+
+/// Whether an attempt ended because its caller went wrong, or waits no longer: no endpoint's fault.
+fn is_callers_doing(failure: Failure, limit: Option<AttemptLimit>, body: &ReplaySource) -> bool {
+    let is_over = matches!(failure, Failure::TimedOut(_)) && limit.is_some_and(|limit| limit.is_callers);
+    is_over || body.failure().is_some()
+}
+
+/// Tells the policy, where there is one, how an attempt at an endpoint ended.
+pub(crate) fn judged(plan: &Plan<'_>, picked: &Picked, outcome: &Outcome, limit: Option<AttemptLimit>) {
+    if plan.lane.policy.is_some() && !limit.is_some_and(|limit| limit.excuses(outcome)) {
+        plan.lane.cluster.judged(picked, outcome, Instant::now());
     }
 }
 

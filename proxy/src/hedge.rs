@@ -7,6 +7,7 @@ use decision::traffic::deadline::AttemptLimit;
 use decision::traffic::hedge;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use http::header::UPGRADE;
 use http::request::Parts;
 use model::traffic_policy::Hedging;
 use smallvec::SmallVec;
@@ -59,7 +60,8 @@ impl Hedges {
 
     /// How long to wait before another attempt goes beside one of this request; `None` where none does.
     pub(crate) fn delay(&self, parts: &Parts, is_grpc: bool) -> Option<Duration> {
-        hedge::may_repeat(&self.policy, &parts.method, is_grpc)
+        let is_upgrade = parts.headers.contains_key(UPGRADE);
+        hedge::may_repeat(&self.policy, &parts.method, is_grpc, is_upgrade)
             .then(|| hedge::delay(&self.policy, &mut self.measured.latencies.borrow_mut()))?
     }
 }
@@ -91,9 +93,7 @@ pub(crate) async fn race(
                     }
                     return ended;
                 }
-                if race.plan.lane.policy.is_some() {
-                    race.plan.lane.cluster.judged(&ended.picked, &outcome, Instant::now());
-                }
+                forward::judged(race.plan, &ended.picked, &outcome, race.limit);
                 record.attempted(true, ended.picked.member.upstream.route.is_mtls());
                 match &ended.result {
                     Ok(forwarded) => ended.span.responded(forwarded.parts.status, None, true),

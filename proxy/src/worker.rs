@@ -201,18 +201,20 @@ impl Worker {
         }
     }
 
-    /// Asks the connections of ports to end that a gateway has no more, or for something else.
+    /// Asks the connections of ports to end that a gateway has no more, or for something else, and those of clients who
+    /// would have to show something else by now.
     fn close_ports(&self) {
         let plan = self.plan();
-        self.connections.close_where(|front| {
+        self.connections.close_where(|front, entry| {
             let serves = if front.is_tls {
                 Transport::Tls
             } else {
                 Transport::Http
             };
-            front
-                .port
-                .is_some_and(|port| plan.transport(Socket::tcp(port)) != Some(serves))
+            front.port.is_some_and(|port| {
+                plan.transport(Socket::tcp(port)) != Some(serves)
+                    || entry.is_some_and(|entry| !plan.still_admits(port, entry))
+            })
         });
     }
 

@@ -57,6 +57,26 @@ async fn what_may_happen_only_once_is_sent_once() {
 }
 
 #[tokio::test]
+async fn an_upgrade_is_sent_once() {
+    let ([stuck, quick], _mesh, visitor) =
+        pay("hedging: {delay: 20ms}\ntimeout: {http: {requestTimeout: 300ms}}").await;
+    let mut outcomes = Vec::new();
+    for _ in 0..4 {
+        let mut raw = visitor.raw().await;
+        raw.send(
+            "GET / HTTP/1.1\r\nHost: pay\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+        let (head, _) = raw.read_response().await;
+        outcomes.push(head.split(' ').nth(1).unwrap().to_owned());
+    }
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, ["200", "200", "504", "504"]);
+    assert_eq!(stuck.requests().len() + quick.requests().len(), 4);
+}
+
+#[tokio::test]
 async fn the_budget_bounds_what_is_sent_beside() {
     let constraint = "retryConstraint: {budget: {percent: 0}, minRetryRate: {count: 2, interval: 1h}}";
     let timeout = "timeout: {http: {requestTimeout: 300ms}}";

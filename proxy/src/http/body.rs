@@ -15,7 +15,7 @@ use super::http1::{Arrival, ClientWire, ReadFailure, client, server};
 use super::http2;
 use crate::leg::Leg;
 use crate::telemetry::Record;
-use crate::upstream::Lease;
+use crate::upstream::{Lease, Permit};
 
 /// What travels as an error where a body breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +139,15 @@ pub(crate) enum Answer {
 pub(crate) struct Peeked {
     first: Option<Frame<Bytes>>,
     rest: Answer,
+}
+
+/// What goes on in another protocol, once the answer that says so is written.
+pub(crate) struct Switched {
+    pub(crate) upstream: Leg,
+    /// Already read from it.
+    pub(crate) first: BytesMut,
+    /// What a circuit breaker counts as long as it goes on.
+    pub(crate) permit: Option<Permit>,
 }
 
 /// A whole answer, and what stands behind it.
@@ -299,12 +308,16 @@ impl ResponseBody {
     }
 
     /// The upstream's connection, where this answers an upgrade that it agreed to.
-    pub(crate) fn take_switched(&mut self) -> Option<(Leg, BytesMut)> {
+    pub(crate) fn take_switched(&mut self) -> Option<Switched> {
         let Self::Upstream(passing) = self else {
             return None;
         };
         match passing.answer.take() {
-            Some(Answer::Switched(leg, first)) => Some((leg, first)),
+            Some(Answer::Switched(upstream, first)) => Some(Switched {
+                upstream,
+                first,
+                permit: passing.record.release(),
+            }),
             other => {
                 passing.answer = other;
                 None
@@ -335,10 +348,14 @@ impl Passing {
     }
 
     fn finish(&mut self, failed: Option<Reason>) {
+        self.deadline = None;
         match failed {
             None => {
                 match self.answer.take() {
-                    Some(switched @ Answer::Switched(..)) => self.answer = Some(switched),
+                    Some(switched @ Answer::Switched(..)) => {
+                        self.answer = Some(switched);
+                        return self.record.switched();
+                    }
                     Some(answer) => answer.give_back(),
                     None => {}
                 }
@@ -349,7 +366,6 @@ impl Passing {
                 self.record.body_failed(reason);
             }
         }
-        self.deadline = None;
     }
 
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
