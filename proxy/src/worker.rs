@@ -184,9 +184,13 @@ impl Worker {
             policy.is_none_or(|policy| policy.is_some_and(|policy| policy.retry_constraint.is_some()))
         });
         let mut clusters = self.clusters.borrow_mut();
-        clusters.retain(|(_, route), _| {
+        clusters.retain(|(_, route), cluster| {
             let policy = route.as_ref().map(|route| of_routes.get(route));
-            policy.is_none_or(|policy| policy.is_some_and(|policy| policy.governs_endpoints()))
+            let stays = policy.is_none_or(|policy| policy.is_some_and(|policy| policy.governs_endpoints()));
+            if !stays {
+                cluster.end_checks();
+            }
+            stays
         });
         for ((target, route), cluster) in clusters.iter() {
             let Some(set) = snapshot.endpoints.get(&target.service) else {

@@ -241,3 +241,43 @@ async fn connecting_takes_no_longer_than_the_policy_allows() {
     // The sidecar's own limit is 5 s for each of three attempts.
     assert!(began.elapsed() < Duration::from_secs(5));
 }
+
+#[tokio::test]
+async fn sessions_find_room_beside_connections_that_are_out_of_use() {
+    let apps = [App::echo("a").await, App::echo("b").await];
+    let addresses: Vec<_> = apps.iter().map(|app| app.address).collect();
+    let policy = "circuitBreaker: {maxConnections: 1}\nsessionPersistence: {type: Header, sessionName: x-session}\n\
+                  loadBalancer: {type: RoundRobin}";
+    let mesh =
+        Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + &yaml::traffic_policy("pay", policy)))
+            .await;
+    let visitor = mesh.visitor().await;
+    let mut client = visitor.http1().await;
+    let mut sessions = std::collections::BTreeMap::new();
+    while sessions.len() < 2 {
+        let answer = client.get("http://pay/").await;
+        sessions.insert(
+            answer.header("x-app").to_owned(),
+            answer.header("x-session").to_owned(),
+        );
+    }
+    for (name, token) in sessions.iter().cycle().take(6) {
+        let call = tests::client::request("GET", "http://pay/").header("x-session", token);
+        let answer = client.send(call.body(tests::client::nothing()).unwrap()).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-app")), (200, &**name));
+    }
+}
+
+#[tokio::test]
+async fn the_retries_of_a_second_are_for_all_workers_together() {
+    let app = App::echo("pay").await;
+    // Where nobody listens.
+    let nobody = ([127, 0, 0, 1], 1).into();
+    let mesh = Mesh::with(&yaml::outside("pay", 80, "http", &[app.address, nobody])).await;
+    let visitor = mesh.workload("visitor").arg("--workers", "16").start().await;
+    // Each on a connection, and so perhaps on a worker, of its own.
+    for _ in 0..9 {
+        let answer = visitor.get("http://pay/").await;
+        assert_eq!(answer.status, 200, "{:?}", answer.verdict());
+    }
+}

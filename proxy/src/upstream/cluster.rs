@@ -247,6 +247,13 @@ impl Cluster {
         }
     }
 
+    /// Nobody asks how its endpoints are any more, however long requests still use it.
+    pub(crate) fn end_checks(&self) {
+        if let Some(governed) = &mut self.state.borrow_mut().governed {
+            governed.end_checks();
+        }
+    }
+
     /// Closes connections that were not used for a while.
     pub(crate) fn close_idle(&self, now: Instant) {
         for member in &self.state.borrow().members {

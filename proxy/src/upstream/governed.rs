@@ -240,6 +240,10 @@ impl Governed {
         }
     }
 
+    pub(crate) fn end_checks(&mut self) {
+        self.checked = None;
+    }
+
     /// Whether a member can be reached, as far as is known, and its answers are good.
     pub(crate) fn is_well(&self, at: usize, now: Instant) -> bool {
         let is_up = |host: &Host| !host.unhealthy && host.down_until.is_none_or(|until| until <= now);
