@@ -17,7 +17,7 @@ use super::kind::{Kind, ObjectKey};
 use super::object::{RouteObject, RouteRule};
 use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, backends, header_matches, hostnames,
-    parents, same_shape, same_shapes,
+    parents, rule_names, same_shape, same_shapes,
 };
 use super::session::session;
 use super::shadow;
@@ -34,6 +34,7 @@ pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
     );
     let hostnames = hostnames(&at, spec.hostnames, MAX_HOSTNAMES);
     let rules = at.field("rules").items(spec.rules, MAX_RULES);
+    rule_names(rules.iter().map(|(at, rule)| (at, rule.name.as_deref())));
     let rules: Vec<RouteRule> = rules
         .into_iter()
         .map(|(at, rule)| route_rule(&at, &key, rule))
