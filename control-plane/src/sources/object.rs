@@ -17,6 +17,7 @@ use super::gateway::{GatewayClass, GatewayObject};
 use super::grant::ReferenceGrant;
 use super::kind::{Kind, ObjectKey, ObjectName};
 use super::listener::ListenerSet;
+use super::reference::ObjectRef;
 use super::shadow::Shadow;
 use super::traffic_policy::TrafficPolicyObject;
 
@@ -141,6 +142,8 @@ pub enum Parent {
     Gateway(ServiceName),
     /// The listeners of a ListenerSet: namespace and name.
     ListenerSet(Label, ObjectName),
+    /// Something of a kind that is another controller's to know.
+    Other(ObjectRef),
 }
 
 /// One rule of a route, whose backends are names that may not exist.

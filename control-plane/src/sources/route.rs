@@ -107,16 +107,15 @@ fn parent_ref(at: &At<'_>, own: &Label, index: usize, parent: HttpRouteParentRef
                 .refuse(format!("{group:?} has no Service; its group is \"\""));
             return None;
         }
-        (_, kind) => {
-            let field = if matches!(kind, "Gateway" | "ListenerSet") {
-                "group"
-            } else {
-                "kind"
-            };
-            at.field(field).refuse(format!(
-                "{kind} of group {group:?} is not supported (supported: Gateway, ListenerSet, Service)"
+        (_, "Gateway" | "ListenerSet") => {
+            at.field("group").refuse(format!(
+                "{kind} of group {group:?} is not supported (supported: {GATEWAY_GROUP})"
             ));
             return None;
+        }
+        (_, kind) => {
+            let namespace = parent.namespace.as_deref();
+            reference(at, own, Some(group), Some(kind), namespace, &parent.name).map(Parent::Other)
         }
     };
     let port = match parent.port {
@@ -131,6 +130,16 @@ fn parent_ref(at: &At<'_>, own: &Label, index: usize, parent: HttpRouteParentRef
         section,
         index,
     })
+}
+
+/// No two rules of a route have one name.
+pub(super) fn rule_names<'r, 'e: 'r>(rules: impl Iterator<Item = (&'r At<'e>, Option<&'r str>)>) {
+    let mut distinct = Distinct::new();
+    for (index, (at, name)) in rules.enumerate() {
+        if let Some(name) = name {
+            distinct.check(&at.field("name"), index, name.to_owned());
+        }
+    }
 }
 
 /// `at` is what has the field `hostnames`.

@@ -183,7 +183,7 @@ impl<'s> Attachments<'s> {
 
     fn is_meant(&self, state: &MeshState, parent: &Parent) -> bool {
         match parent {
-            Parent::Service(_) => false,
+            Parent::Service(_) | Parent::Other(_) => false,
             Parent::Gateway(name) => *name == self.merged.gateway.name,
             Parent::ListenerSet(namespace, name) => {
                 let set = state.listener_set(namespace, name);

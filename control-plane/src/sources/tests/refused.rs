@@ -71,6 +71,10 @@ fn what_is_wrong_in_a_rule_is_found_at_its_place() {
             "12:23: spec.rules[0].retry.codes[0]: -1 is not a status of 400-599",
         ),
         (
+            "    - name: only\n",
+            "12:13: spec.rules[1].name: is the same as item 0",
+        ),
+        (
             "      retry: {attempts: -1}\n",
             "12:25: spec.rules[0].retry.attempts: -1 is not 0-20",
         ),
@@ -184,10 +188,10 @@ fn what_is_wrong_with_a_document_is_found_at_its_place() {
             vec!["5:53: spec.parentRefs[1]: is the same as item 0".to_owned()],
         ),
         (
-            format!("{route}[{{kind: Mesh, name: edge}}]\n"),
+            format!("{route}[{{group: acme.io, kind: Gateway, name: edge}}]\n"),
             vec![
-                "5:23: spec.parentRefs[0].kind: Mesh of group \"gateway.networking.k8s.io\" is not supported \
-                 (supported: Gateway, ListenerSet, Service)"
+                "5:24: spec.parentRefs[0].group: Gateway of group \"acme.io\" is not supported \
+                 (supported: gateway.networking.k8s.io)"
                     .to_owned(),
             ],
         ),

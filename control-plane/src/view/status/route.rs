@@ -1,14 +1,18 @@
 //! The status of routes: for each parent, whether it accepts the route, and whether the backends resolve.
 
+use std::collections::BTreeSet;
+
+use model::{Label, ServiceName};
 use serde_json::{Map, Value, json};
 
 use super::{Condition, Judge, Observed, condition, joined, shown};
 use crate::sources::{
-    BackendRef, CONTROLLER_NAME, GATEWAY_GROUP, Object, ObjectKey, Parent, ParentRef, RouteRule,
+    BackendRef, CONTROLLER_NAME, GATEWAY_GROUP, Kind, Object, ObjectKey, Parent, ParentRef, RouteRule,
 };
 use crate::view::attach::{Objection, attached_ports};
 use crate::view::attachments::{AnyRoute, parents_of};
 use crate::view::backend::{Traffic, resolve, resolve_service};
+use crate::view::destination::{more_specific, rival};
 
 impl<'s> Judge<'s> {
     pub(super) fn route_conditions(&self, object: &'s Object) -> Vec<Condition> {
@@ -108,10 +112,13 @@ impl<'s> Judge<'s> {
         };
         let gateway = match &parent.to {
             Parent::Service(name) => {
-                let ports = attached_ports(self.state, route.key().kind, name, parent);
-                return Some(ports.and_then(|_| route.unusable().map_or(Ok(()), Err)));
+                let ObjectKey { kind, namespace, .. } = route.key();
+                let ports = attached_ports(self.state, *kind, name, parent);
+                let ports = ports.and_then(|ports| route.unusable().map_or(Ok(ports), Err));
+                return Some(ports.and_then(|ports| self.is_left_one(name, &ports, *kind, namespace)));
             }
             Parent::Gateway(name) => name,
+            Parent::Other(_) => return None,
             Parent::ListenerSet(namespace, name) => match self.state.listener_set(namespace, name) {
                 Some(set) => &set.parent,
                 None => return missing(format!("ListenerSet {namespace}/{name}")),
@@ -124,6 +131,31 @@ impl<'s> Judge<'s> {
             return None;
         }
         self.attachments(written).verdict(route.key(), index).cloned()
+    }
+
+    /// Whether routes of more specific kinds leave one of these ports of a Service to a route of this kind and namespace.
+    fn is_left_one(
+        &self,
+        service: &ServiceName,
+        ports: &BTreeSet<u16>,
+        kind: Kind,
+        namespace: &Label,
+    ) -> Result<(), Objection> {
+        if !more_specific(kind).any(|other| self.state.has_some(other, namespace)) {
+            return Ok(());
+        }
+        let destination = self.destination(service, namespace);
+        let rival = |port: &u16| rival(destination.as_ref().as_ref()?.ports.get(port)?, kind, namespace);
+        let rivals: Vec<ObjectKey> = ports.iter().map_while(rival).collect();
+        match rivals.first() {
+            Some(first) if rivals.len() == ports.len() => Err(Objection {
+                reason: "Conflicted",
+                message: format!(
+                    "{first}, of a more specific kind, governs the same port of Service {service}"
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn unresolved(&self, route: AnyRoute<'_>, traffic: Traffic) -> Vec<Objection> {
@@ -154,7 +186,7 @@ pub(super) fn backends(route: AnyRoute<'_>) -> Vec<&BackendRef> {
 fn traffic(parent: &Parent) -> Traffic {
     match parent {
         Parent::Service(_) => Traffic::Mesh,
-        Parent::Gateway(_) | Parent::ListenerSet(..) => Traffic::Gateway,
+        Parent::Gateway(_) | Parent::ListenerSet(..) | Parent::Other(_) => Traffic::Gateway,
     }
 }
 
@@ -173,6 +205,12 @@ fn parent_ref(parent: &ParentRef) -> Value {
             "ListenerSet",
             namespace.to_string(),
             name.to_string(),
+        ),
+        Parent::Other(named) => (
+            named.group.as_str(),
+            named.kind.as_str(),
+            named.namespace.to_string(),
+            named.name.to_string(),
         ),
     };
     let mut shown = Map::new();

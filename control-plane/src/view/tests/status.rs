@@ -489,5 +489,40 @@ fn an_address_without_a_value_is_whichever_there_is() {
     assert_eq!(
         of("{type: a.org/odd, value: x}, {value: 127.0.0.1}"),
         (refused, 1, 0)
+}
+
+#[test]
+fn a_parent_of_an_unknown_kind_is_another_controllers() {
+    let other = "{group: acme.io, kind: Edge, name: far}";
+    let route = |parents: &str| {
+        any_route(
+            "HTTPRoute",
+            "shop/r",
+            &format!("{{parentRefs: [{parents}], rules: [{{backendRefs: [{{name: cart, port: 80}}]}}]}}"),
+        )
+    };
+    let cart = service("shop/cart", HTTP);
+    let beside = mesh(&[
+        &cart,
+        &route(&format!("{other}, {{group: '', kind: Service, name: cart}}")),
+    ]);
+    let shown = status(&beside, "HTTPRoute/shop/r").expect("has a parent of ours");
+    let parents = shown["parents"].as_array().expect("a list");
+    assert!(
+        parents.len() == 1 && parents[0]["parentRef"]["kind"] == "Service",
+        "{parents:?}"
+    );
+    assert_eq!(
+        conditions_of(&beside, "HTTPRoute/shop/r")[0],
+        "Accepted true Accepted: "
+    );
+    let alone = mesh(&[&cart, &route(other)]);
+    assert_eq!(status(&alone, "HTTPRoute/shop/r"), None);
+    assert!(conditions_of(&alone, "HTTPRoute/shop/r").is_empty());
+    let warnings = Judge::of_configuration(&alone).warnings(&"HTTPRoute/shop/r".parse().expect("a key"));
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(
+        format!("{}: {}", warnings[0].path, warnings[0].message),
+        "spec.parentRefs[0]: is left alone: Edge.acme.io shop/far is of a kind that is not known"
     );
 }
