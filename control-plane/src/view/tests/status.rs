@@ -401,3 +401,14 @@ fn an_address_without_a_value_is_whichever_there_is() {
         (refused, 1, 0)
     );
 }
+
+#[test]
+fn a_gateway_whose_name_no_proxy_can_have_is_applied_and_told_so() {
+    let long = "e".repeat(200);
+    for edge in [&*long, "edge.example"] {
+        let edge = format!("shop/{edge}");
+        let state = mesh(&[&gateway_of(&edge, &["{name: web, port: 80, protocol: HTTP}"], "")]);
+        let told_of = status(&state, &format!("Gateway/{edge}")).expect("is ours");
+        assert_eq!(told(&told_of["conditions"]), "Accepted=False/Invalid");
+    }
+}
