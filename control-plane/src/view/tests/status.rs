@@ -489,6 +489,7 @@ fn an_address_without_a_value_is_whichever_there_is() {
     assert_eq!(
         of("{type: a.org/odd, value: x}, {value: 127.0.0.1}"),
         (refused, 1, 0)
+    );
 }
 
 #[test]
@@ -525,4 +526,15 @@ fn a_parent_of_an_unknown_kind_is_another_controllers() {
         format!("{}: {}", warnings[0].path, warnings[0].message),
         "spec.parentRefs[0]: is left alone: Edge.acme.io shop/far is of a kind that is not known"
     );
+}
+
+#[test]
+fn a_gateway_whose_name_no_proxy_can_have_is_applied_and_told_so() {
+    let long = "e".repeat(200);
+    for edge in [&*long, "edge.example"] {
+        let edge = format!("shop/{edge}");
+        let state = mesh(&[&gateway_of(&edge, &["{name: web, port: 80, protocol: HTTP}"], "")]);
+        let told_of = status(&state, &format!("Gateway/{edge}")).expect("is ours");
+        assert_eq!(told(&told_of["conditions"]), "Accepted=False/Invalid");
+    }
 }
