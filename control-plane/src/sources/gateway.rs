@@ -11,6 +11,7 @@ use model::{FieldError, Label, ServiceName};
 use super::check::{At, Distinct, key};
 use super::kind::{Kind, ObjectKey, ObjectName};
 use super::listener::{ListenerObject, listeners};
+use super::object::Object;
 use super::reference::{ObjectRef, reference};
 use super::route::same_shape;
 use super::selector::{From, from};
@@ -65,6 +66,14 @@ impl GatewayObject {
             name: (&self.name.name).into(),
         }
     }
+}
+
+/// A Gateway that no proxy can serve, because none could have its name as service account: one over 63 bytes, or with a
+/// dot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnservableGateway {
+    pub key: ObjectKey,
+    pub class: ObjectName,
 }
 
 /// One of `spec.addresses`.
@@ -135,12 +144,8 @@ fn is_controller(text: &str) -> bool {
         })
 }
 
-pub(super) fn gateway(at: &At<'_>, gateway: api::Gateway) -> Option<GatewayObject> {
+pub(super) fn gateway(at: &At<'_>, gateway: api::Gateway) -> Option<Object> {
     let key = key(at, Kind::Gateway, &gateway.metadata)?;
-    let name = at
-        .field("metadata")
-        .field("name")
-        .keep(key.name.as_str().parse::<Label>());
     let (at, spec) = (at.field("spec"), gateway.spec);
     let class = at
         .field("gatewayClassName")
@@ -163,12 +168,16 @@ pub(super) fn gateway(at: &At<'_>, gateway: api::Gateway) -> Option<GatewayObjec
         reference(&at, &key.namespace, group, kind, namespace, &given.name)
     });
     let frontend = frontend.map(|frontend| read_frontend(&tls.field("frontend"), &key.namespace, frontend));
-    Some(GatewayObject {
+    let class = class?;
+    let Ok(name) = key.name.as_str().parse::<Label>() else {
+        return Some(Object::UnservableGateway(UnservableGateway { key, class }));
+    };
+    Some(Object::Gateway(Box::new(GatewayObject {
         name: ServiceName {
             namespace: key.namespace,
-            name: name?,
+            name,
         },
-        class: class?,
+        class,
         addresses,
         allowed_sets,
         listeners,
@@ -178,7 +187,7 @@ pub(super) fn gateway(at: &At<'_>, gateway: api::Gateway) -> Option<GatewayObjec
         has_parameters: spec
             .infrastructure
             .is_some_and(|infrastructure| infrastructure.parameters_ref.is_some()),
-    })
+    })))
 }
 
 fn addresses(at: &At<'_>, list: Option<Vec<api::GatewayAddresses>>) -> Vec<Address> {

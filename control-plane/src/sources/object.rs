@@ -13,7 +13,7 @@ use model::{FieldError, Hostname, Label, ServiceName, ServicePort};
 use super::backend_tls::BackendTlsPolicy;
 use super::core_v1::{ConfigMap, Namespace, Secret};
 use super::fault::FaultPolicy;
-use super::gateway::{GatewayClass, GatewayObject};
+use super::gateway::{GatewayClass, GatewayObject, UnservableGateway};
 use super::grant::ReferenceGrant;
 use super::kind::{Kind, ObjectKey, ObjectName};
 use super::listener::ListenerSet;
@@ -26,6 +26,7 @@ use super::traffic_policy::TrafficPolicyObject;
 pub enum Object {
     GatewayClass(GatewayClass),
     Gateway(Box<GatewayObject>),
+    UnservableGateway(UnservableGateway),
     ListenerSet(Box<ListenerSet>),
     Route(RouteObject),
     StreamRoute(StreamRoute),
@@ -45,6 +46,7 @@ impl Object {
         match self {
             Self::GatewayClass(class) => class.key.clone(),
             Self::Gateway(gateway) => gateway.key(),
+            Self::UnservableGateway(gateway) => gateway.key.clone(),
             Self::ListenerSet(set) => set.key.clone(),
             Self::Route(route) => route.key.clone(),
             Self::StreamRoute(route) => route.key.clone(),

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use super::report::{addresses, unserved};
 use super::{Condition, Judge, Observed, condition, shown};
-use crate::sources::{CONTROLLER_NAME, GATEWAY_GROUP, GatewayClass, GatewayObject, ListenerSet, Protocol};
+use crate::sources::{
+    CONTROLLER_NAME, GATEWAY_GROUP, GatewayClass, GatewayObject, ListenerSet, Protocol, UnservableGateway,
+};
 use crate::view::attach::Objection;
 use crate::view::attachments::Attachments;
 use crate::view::listeners::{Judged, allows};
@@ -70,6 +72,23 @@ impl<'s> Judge<'s> {
             });
         }
         conditions
+    }
+
+    pub(super) fn unservable_conditions(&self, gateway: &UnservableGateway) -> Vec<Condition> {
+        if !self.state.is_ours(&gateway.class) {
+            return Vec::new();
+        }
+        let objection = Objection {
+            reason: "Invalid",
+            message: "its name is no DNS label (1-63 of a-z, 0-9 and '-'), so that no proxy can have it as service account"
+                .to_owned(),
+        };
+        let accepted = condition("Accepted", "Accepted", vec![objection]);
+        let programmed = self.reports.map(|_| Condition {
+            type_: "Programmed",
+            ..accepted.clone()
+        });
+        [accepted].into_iter().chain(programmed).collect()
     }
 
     pub(super) fn gateway_status(&self, gateway: &'s GatewayObject, observed: &Observed) -> Option<Value> {

@@ -93,6 +93,7 @@ impl<'s> Judge<'s> {
         match self.object(key) {
             Some(Object::GatewayClass(class)) => gateway::of_class(class),
             Some(Object::Gateway(gateway)) => self.gateway_conditions(gateway),
+            Some(Object::UnservableGateway(gateway)) => self.unservable_conditions(gateway),
             Some(Object::ListenerSet(set)) => self.set_conditions(set),
             Some(route @ (Object::Route(_) | Object::StreamRoute(_))) => self.route_conditions(route),
             Some(Object::BackendTlsPolicy(policy)) => policy::conditions(self.state, policy),
@@ -122,6 +123,10 @@ impl<'s> Judge<'s> {
             Object::BackendTlsPolicy(policy) => Some(self.backend_tls_status(policy, observed)),
             Object::TrafficPolicy(policy) => Some(self.policy_status(key, &policy.targets, observed)),
             Object::FaultPolicy(policy) => Some(self.policy_status(key, &policy.targets, observed)),
+            Object::UnservableGateway(_) => {
+                let conditions = self.conditions(key);
+                (!conditions.is_empty()).then(|| json!({"conditions": shown(&conditions, observed)}))
+            }
             Object::GatewayClass(_) => {
                 let conditions = self.conditions(key);
                 (!conditions.is_empty()).then(|| {

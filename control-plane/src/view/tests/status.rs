@@ -526,3 +526,14 @@ fn a_parent_of_an_unknown_kind_is_another_controllers() {
         "spec.parentRefs[0]: is left alone: Edge.acme.io shop/far is of a kind that is not known"
     );
 }
+
+#[test]
+fn a_gateway_whose_name_no_proxy_can_have_is_applied_and_told_so() {
+    let long = "e".repeat(200);
+    for edge in [&*long, "edge.example"] {
+        let edge = format!("shop/{edge}");
+        let state = mesh(&[&gateway_of(&edge, &["{name: web, port: 80, protocol: HTTP}"], "")]);
+        let told_of = status(&state, &format!("Gateway/{edge}")).expect("is ours");
+        assert_eq!(told(&told_of["conditions"]), "Accepted=False/Invalid");
+    }
+}
