@@ -212,18 +212,23 @@ async fn an_opaque_server_is_told_by_what_it_answers() {
     answered_by(&visitor, &["a"]).await;
 }
 
-/// Sends its name to whoever connects; while the switch is on it closes the connection instead, as a server does that
-/// is not to be used.
-async fn closing(name: &'static str, ill: &Arc<AtomicBool>) -> App {
+/// Says its name, at once or when a client has said all; while the switch is on it closes the connection instead, as a
+/// server does that is not to be used.
+async fn closing(name: &'static str, ill: &Arc<AtomicBool>, speaks_first: bool) -> App {
     let ill = ill.clone();
     App::raw(move |mut stream| {
         let ill = ill.clone();
         async move {
-            if ill.load(Ordering::Relaxed) || stream.write_all(name.as_bytes()).await.is_err() {
+            if ill.load(Ordering::Relaxed) {
                 return;
             }
-            let mut rest = Vec::new();
-            let _ = stream.read_to_end(&mut rest).await;
+            let mut said = Vec::new();
+            if !speaks_first && stream.read_to_end(&mut said).await.is_err() {
+                return;
+            }
+            if stream.write_all(name.as_bytes()).await.is_ok() {
+                let _ = stream.read_to_end(&mut said).await;
+            }
         }
     })
     .await
@@ -231,10 +236,13 @@ async fn closing(name: &'static str, ill: &Arc<AtomicBool>) -> App {
 
 #[tokio::test]
 async fn an_opaque_workload_must_keep_a_connection_open() {
-    // The second time is shorter than a connection must stay open where there is more time.
-    for time in ["1s", "99ms"] {
+    // The last time is shorter than a connection must stay open where there is more time.
+    for (time, speaks_first) in [("1s", true), ("1s", false), ("99ms", false)] {
         let [ill, well] = switches();
-        let apps = [closing("a", &ill).await, closing("b", &well).await];
+        let apps = [
+            closing("a", &ill, speaks_first).await,
+            closing("b", &well, speaks_first).await,
+        ];
         let check = format!("healthCheck: {{active: {{type: TCP, timeout: {time}, interval: 30ms}}}}");
         let mesh = Mesh::with(&(yaml::service("pay", 80, "tcp") + &policy(&check))).await;
         let _a = mesh.workload("pay").app(apps[0].address).start().await;
@@ -256,7 +264,11 @@ async fn an_opaque_workload_must_keep_a_connection_open() {
                     }
                 }
             };
-            within(&format!("connections to {wanted:?} only ({time})"), met).await;
+            within(
+                &format!("connections to {wanted:?} only ({time}, {speaks_first})"),
+                met,
+            )
+            .await;
         }
     }
 }
