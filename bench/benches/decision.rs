@@ -209,7 +209,7 @@ fn retries(criterion: &mut Criterion) -> Result<(), FieldError> {
     group.bench_function("budget, a retry", |bencher| {
         bencher.iter(|| {
             now += Duration::from_micros(100);
-            budget.try_retry(black_box(now))
+            budget.try_retry(black_box(now), |_| false)
         });
     });
     group.finish();

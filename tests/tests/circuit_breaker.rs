@@ -113,6 +113,27 @@ async fn one_endpoint_has_no_more_connections_than_it_may() {
 }
 
 #[tokio::test]
+async fn who_waits_for_an_endpoint_holds_up_nobody_else() {
+    let (app, permits) = holding().await;
+    let other = App::echo("stock").await;
+    let policy = "circuitBreaker: {perEndpoint: {maxConnections: 1}}";
+    let (mesh, visitor) = pay(&app, policy).await;
+    mesh.apply(&yaml::outside("stock", 80, "http", &[other.address]))
+        .await;
+    let first = calling(&visitor);
+    app.arrived(1).await;
+    let second = calling(&visitor);
+    for _ in 0..20 {
+        assert_eq!(visitor.get("http://stock/").await.status, 200);
+    }
+    permits.add_permits(2);
+    for call in [first, second] {
+        assert_eq!(call.await.unwrap().status, 200);
+    }
+    assert_eq!(app.connections(), 1);
+}
+
+#[tokio::test]
 async fn a_connection_is_closed_after_so_many_requests() {
     let app = App::echo("pay").await;
     let (_mesh, visitor) = pay(&app, "circuitBreaker: {maxRequestsPerConnection: 2}").await;

@@ -14,7 +14,7 @@ use decision::traffic::shadow::{Example, Governed as Verdict};
 use model::route::Rule;
 use model::{Destination, ServicePort, Snapshot};
 
-use super::Lane;
+use super::{Lane, Measurements};
 use crate::gateway::plan::Plan;
 use crate::http::gate::Gate;
 use crate::shadow::{self, Watch};
@@ -32,6 +32,7 @@ pub(crate) struct Known {
     /// Where its requests are compared with routes in shadow; `None` where there are none.
     watch: Option<Arc<Watch>>,
     governed: Governed,
+    pub(super) measured: Rc<Measurements>,
     /// By rule and backend, as they are used.
     lanes: RefCell<HashMap<(usize, usize), Rc<Lane>, foldhash::fast::RandomState>>,
     /// By rule, as they are used.
@@ -110,6 +111,7 @@ impl Known {
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&target), None, None),
+            measured: worker.destinations.measurements(&target),
             lanes: RefCell::default(),
             gates: RefCell::default(),
             snapshot,

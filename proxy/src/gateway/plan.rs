@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use decision::Reason;
 use decision::traffic::route::{HostRoutes, HostTable, RequestView};
-use model::gateway::{
-    ClientValidation, Gateway, HttpRoutes, Listener, Serves, StreamRule, TlsTermination, Transport,
-};
+use model::gateway::{ClientValidation, Gateway, Listener, Serves, StreamRule, TlsTermination, Transport};
 use model::route::Rule;
 use model::{ServicePort, Snapshot};
 use rustls::ServerConfig;
@@ -214,7 +212,7 @@ impl Plan {
         let compiled = self.served.listeners.get(listener).ok_or(Reason::NoListener)?;
         let routes = self
             .listener(listener)
-            .and_then(http_routes)
+            .and_then(|listener| listener.serves.http_routes())
             .ok_or(Reason::NoListener)?;
         let place = compiled.routes.choose(&routes.rules, host, request);
         let rule = place.and_then(|place| Some((place, routes.rules.get(place)?)));
@@ -266,8 +264,8 @@ impl Served {
         let before = known
             .zip(&self.listeners)
             .find(|(before, _)| before.name == listener.name);
-        let routes = match (http_routes(listener), before) {
-            (Some(routes), Some((before, compiled))) if http_routes(before) == Some(routes) => {
+        let routes = match (listener.serves.http_routes(), before) {
+            (Some(routes), Some((before, compiled))) if before.serves.http_routes() == Some(routes) => {
                 compiled.routes.clone()
             }
             (Some(routes), _) => Arc::new(HostRoutes::compile(routes)),
@@ -316,13 +314,6 @@ impl Socket {
 
     pub(crate) fn udp(port: u16) -> Self {
         Self { port, is_udp: true }
-    }
-}
-
-fn http_routes(listener: &Listener) -> Option<&HttpRoutes> {
-    match &listener.serves {
-        Serves::Http(routes) | Serves::Https(_, routes) => Some(routes),
-        _ => None,
     }
 }
 

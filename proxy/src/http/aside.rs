@@ -46,7 +46,7 @@ impl Aside {
         attempts: usize,
     ) -> Result<Forwarded, Reason> {
         let endpoints = self.endpoints.as_ref().ok_or(Reason::NoEndpoint)?;
-        let policy = endpoints.policies.get(&self.target.port);
+        let policy = endpoints.governing(self.target.port);
         let _permit = policy.map(|policy| self.cluster.admit(policy)).transpose()?;
         let is_grpc = grpc::is_grpc(&parts.headers);
         let outside = endpoints.endpoints.outside(self.target.port);

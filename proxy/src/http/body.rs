@@ -3,12 +3,13 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use decision::Reason;
 use decision::message::fields::{response_trailers_allowed, trailers_allowed};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 
 use super::http1::{Arrival, ClientWire, ReadFailure, client, server};
 use super::http2;
@@ -189,10 +190,15 @@ impl Answer {
         }
     }
 
-    /// Reads the first frame, and keeps it for whoever reads the answer.
-    pub(crate) async fn peek(mut self) -> Result<Self, Reason> {
-        let first = poll_fn(|cx| self.poll_frame(cx)).await.transpose()?;
-        Ok(Self::Peeked(Box::new(Peeked { first, rest: self })))
+    /// Reads the first frame, if it comes within `patience`, and keeps it for whoever reads the answer.
+    pub(crate) async fn peek(mut self, patience: Duration) -> Result<Self, Reason> {
+        match timeout(patience, poll_fn(|cx| self.poll_frame(cx))).await {
+            Ok(first) => Ok(Self::Peeked(Box::new(Peeked {
+                first: first.transpose()?,
+                rest: self,
+            }))),
+            Err(_) => Ok(self),
+        }
     }
 
     /// The trailers, where they were looked at: there is no data before them.

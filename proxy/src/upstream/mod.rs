@@ -13,7 +13,7 @@ mod outside;
 mod pool;
 mod terms;
 
-pub(crate) use cluster::{Cluster, Surroundings, Wanted};
+pub(crate) use cluster::{Cluster, Shown, Surroundings, Wanted};
 pub(crate) use dial::{Route, Spoken};
 pub(crate) use joint::{ConnectionPermit, Joints, Permit};
 pub(crate) use member::{Picked, Place};

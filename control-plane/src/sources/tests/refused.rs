@@ -36,10 +36,6 @@ fn what_is_wrong_in_a_rule_is_found_at_its_place() {
             "12:7: spec.rules[0].backendRefs: invalid type: map, expected a sequence",
         ),
         (
-            "      matches:\n        - path:\n            type: RegularExpression\n            value: (\n",
-            "15:20: spec.rules[0].matches[0].path.value: is not a regular expression: unclosed group",
-        ),
-        (
             "      matches: [{path: {type: Prefix, value: /}}]\n",
             "12:31: spec.rules[0].matches[0].path.type: unknown variant `Prefix`, \
              expected one of `Exact`, `PathPrefix`, `RegularExpression`",
@@ -75,29 +71,16 @@ fn what_is_wrong_in_a_rule_is_found_at_its_place() {
             "12:23: spec.rules[0].retry.codes[0]: -1 is not a status of 400-599",
         ),
         (
-            "      retry: {attempts: 21}\n",
-            "12:25: spec.rules[0].retry.attempts: 21 is over 20",
-        ),
-        (
             "      retry: {attempts: -1}\n",
             "12:25: spec.rules[0].retry.attempts: -1 is not 0-20",
         ),
         (
-            "      retry: {backoff: 2m}\n",
-            "12:24: spec.rules[0].retry.backoff: is over 60s",
-        ),
-        (
-            "      filters: [{type: ExtensionRef, extensionRef: {group: a, kind: B, name: c}}]\n",
-            "12:24: spec.rules[0].filters[0].type: \"ExtensionRef\" is not supported: there is no filter to refer to",
+            "      filters: [{type: ExtensionRef}]\n",
+            "12:17: spec.rules[0].filters[0]: extensionRef is missing, which the filter's type asks for",
         ),
         (
             "      filters: [{type: RequestHeaderModifier}]\n",
             "12:17: spec.rules[0].filters[0]: requestHeaderModifier is missing, which the filter's type asks for",
-        ),
-        (
-            "      filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [host]}}]\n",
-            "12:80: spec.rules[0].filters[0].requestHeaderModifier.remove[0]: \
-             host carries framing or routing and cannot be changed by a route",
         ),
         (
             "      filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: a, value: \"x\\ny\"}]}}]\n",

@@ -1,6 +1,5 @@
 //! The status of routes: for each parent, whether it accepts the route, and whether the backends resolve.
 
-use model::ServicePort;
 use serde_json::{Map, Value, json};
 
 use super::{Condition, Judge, Observed, condition, joined, shown};
@@ -18,9 +17,11 @@ impl<'s> Judge<'s> {
         };
         let parents = parents_of(self.state, route);
         let (mut refusals, mut unresolved, mut is_judged) = (Vec::new(), Vec::new(), parents.is_empty());
+        let mut dropped = None;
         for (index, parent) in parents.iter().enumerate() {
             if let Some(accepted) = self.accepted(route, index, parent) {
                 is_judged = true;
+                dropped = dropped.or_else(|| accepted.is_ok().then(|| dropped_rules(route))?);
                 refusals.extend(accepted.err());
                 unresolved.extend(self.unresolved(route, traffic(&parent.to)));
             }
@@ -49,7 +50,8 @@ impl<'s> Judge<'s> {
         if let Some(note) = self.of_shadow(route) {
             accepted.message = joined([accepted.message.as_str(), &note].into_iter());
         }
-        vec![accepted, condition("ResolvedRefs", "ResolvedRefs", unresolved)]
+        let resolved = condition("ResolvedRefs", "ResolvedRefs", unresolved);
+        [accepted, resolved].into_iter().chain(dropped).collect()
     }
 
     /// What the owner of a route in shadow should know beside all else.
@@ -74,11 +76,13 @@ impl<'s> Judge<'s> {
         let judged = parents.iter().enumerate().filter_map(|(index, parent)| {
             let accepted = self.accepted(route, index, parent)?;
             let unresolved = self.unresolved(route, traffic(&parent.to));
+            let dropped = accepted.is_ok().then(|| dropped_rules(route)).flatten();
             let mut accepted = condition("Accepted", "Accepted", accepted.err().into_iter().collect());
             if let Some(note) = self.of_shadow(route) {
                 accepted.message = joined([accepted.message.as_str(), &note].into_iter());
             }
-            let conditions = [accepted, condition("ResolvedRefs", "ResolvedRefs", unresolved)];
+            let resolved = condition("ResolvedRefs", "ResolvedRefs", unresolved);
+            let conditions: Vec<_> = [accepted, resolved].into_iter().chain(dropped).collect();
             Some(json!({
                 "parentRef": parent_ref(parent),
                 "controllerName": CONTROLLER_NAME,
@@ -105,7 +109,7 @@ impl<'s> Judge<'s> {
         let gateway = match &parent.to {
             Parent::Service(name) => {
                 let ports = attached_ports(self.state, route.key().kind, name, parent);
-                return Some(ports.map(drop));
+                return Some(ports.and_then(|_| route.unusable().map_or(Ok(()), Err)));
             }
             Parent::Gateway(name) => name,
             Parent::ListenerSet(namespace, name) => match self.state.listener_set(namespace, name) {
@@ -130,8 +134,12 @@ impl<'s> Judge<'s> {
         let checked = backends(route)
             .into_iter()
             .map(|backend| resolve(self.state, judged, traffic, &backend.target).map(drop));
-        let asides = asides(route).map(|target| resolve_service(self.state, judged, traffic, target));
-        checked.chain(asides).filter_map(Result::err).collect()
+        let asides = rules(route).iter().flat_map(RouteRule::asides);
+        let asides = asides.map(|target| resolve_service(self.state, judged, traffic, target));
+        let checked = checked.chain(asides).filter_map(Result::err);
+        checked
+            .chain(rules(route).iter().flat_map(unknown_kinds))
+            .collect()
     }
 }
 
@@ -182,11 +190,36 @@ fn parent_ref(parent: &ParentRef) -> Value {
     Value::Object(shown)
 }
 
-/// All Services that filters of its rules name.
-fn asides<'r>(route: AnyRoute<'r>) -> impl Iterator<Item = &'r ServicePort> {
-    let rules = match route {
-        AnyRoute::Http(route) => route.rules.as_slice(),
+/// What an accepted route is told of its rules that cannot be followed; `None` where all can. Gateway API asks for the first
+/// words.
+fn dropped_rules(route: AnyRoute<'_>) -> Option<Condition> {
+    let numbered = rules(route).iter().enumerate();
+    let dropped = numbered.filter(|(_, rule)| !rule.unusable.is_empty());
+    let told = dropped.map(|(index, rule)| {
+        let why: Vec<String> = rule.unusable.iter().map(ToString::to_string).collect();
+        format!("Dropped Rule {index}: {}", why.join(", "))
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| Condition {
+        type_: "PartiallyInvalid",
+        status: true,
+        reason: "UnsupportedValue",
+        message: told.join("; "),
+    })
+}
+
+/// None for kinds that have nothing but backends.
+fn rules(route: AnyRoute<'_>) -> &[RouteRule] {
+    match route {
+        AnyRoute::Http(route) => &route.rules,
         AnyRoute::Stream(_) => &[],
-    };
-    rules.iter().flat_map(RouteRule::asides)
+    }
+}
+
+/// What a rule's filters name of kinds that there is nothing of.
+fn unknown_kinds(rule: &RouteRule) -> impl Iterator<Item = Objection> {
+    rule.unknown_kinds().map(|named| Objection {
+        reason: "InvalidKind",
+        message: format!("{named}, which a filter names, is of a kind that is not known"),
+    })
 }

@@ -7,7 +7,7 @@ use model::field::Step;
 use model::filter::Filter;
 use model::gateway::Serves;
 use model::route::Rule;
-use model::{FieldPath, ServiceName};
+use model::{FieldError, FieldPath, ServiceName};
 
 use super::Judge;
 use crate::sources::{BackendRef, DEFAULT_CLASS, Object, ObjectKey, Parent, RouteObject};
@@ -31,6 +31,9 @@ impl<'s> Judge<'s> {
                 let rules = route.rules.iter().enumerate();
                 rules
                     .flat_map(|(index, rule)| {
+                        if !rule.unusable.is_empty() {
+                            return rule.unusable.iter().map(unusable).collect::<Vec<_>>();
+                        }
                         let hidden = hiding.remove(&index).map(|by| Warning {
                             path: rule_at(index),
                             message: format!("is never followed: {by} takes every request that it matches"),
@@ -41,7 +44,7 @@ impl<'s> Judge<'s> {
                         } else {
                             of_backends(index, &rule.backends, "is answered with status 500")
                         };
-                        hidden.into_iter().chain(backends)
+                        hidden.into_iter().chain(backends).collect()
                     })
                     .collect()
             }
@@ -51,6 +54,14 @@ impl<'s> Judge<'s> {
                 rules
                     .flat_map(|(index, backends)| of_backends(index, backends, dropped))
                     .collect()
+            }
+            Some(Object::Secret(secret)) => {
+                let unusable = secret.certificate.as_ref().and_then(|read| read.as_ref().err());
+                let warning = unusable.map(|why| Warning {
+                    path: FieldPath::default(),
+                    message: format!("holds no certificate that can be used: {why}"),
+                });
+                warning.into_iter().collect()
             }
             Some(Object::Gateway(gateway)) if !self.state.is_ours(&gateway.class) => {
                 let class = &gateway.class;
@@ -139,6 +150,13 @@ impl<'s> Judge<'s> {
         }
         let hidden = hiding.into_iter();
         hidden.filter_map(|(index, by)| Some((index, by?))).collect()
+    }
+}
+
+fn unusable(error: &FieldError) -> Warning {
+    Warning {
+        path: error.path.clone(),
+        message: format!("{}, so that the rule is left out", error.why),
     }
 }
 
