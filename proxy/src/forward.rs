@@ -91,12 +91,12 @@ pub(crate) async fn forward(
             return Err(reason);
         }
         let outcome = outcome_of(&result, plan.is_grpc);
-        judged(plan, &picked, &outcome, limit);
         if let Some(hedges) = hedges
             && !is_failure(&outcome)
         {
             hedges.answered(picked.took(Instant::now()));
         }
+        judged(plan, &picked, &outcome, limit);
         drop(retrying.take());
         let is_final = is_failure(&outcome)
             && matches!(&result, Ok(forwarded) if lineage::is_final(&forwarded.parts.headers));

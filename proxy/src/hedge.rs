@@ -60,13 +60,9 @@ impl Hedges {
 
     /// How long to wait before another attempt goes beside one of this request; `None` where none does.
     pub(crate) fn delay(&self, parts: &Parts, is_grpc: bool) -> Option<Duration> {
-        hedge::may_repeat(
-            &self.policy,
-            &parts.method,
-            is_grpc,
-            parts.headers.contains_key(UPGRADE),
-        )
-        .then(|| hedge::delay(&self.policy, &mut self.measured.latencies.borrow_mut()))?
+        let is_upgrade = parts.headers.contains_key(UPGRADE);
+        hedge::may_repeat(&self.policy, &parts.method, is_grpc, is_upgrade)
+            .then(|| hedge::delay(&self.policy, &mut self.measured.latencies.borrow_mut()))?
     }
 }
 

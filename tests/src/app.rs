@@ -35,6 +35,7 @@ pub struct App {
 struct Seen {
     requests: Vec<Recorded>,
     connections: usize,
+    ended: usize,
 }
 
 /// A request as it arrived at an application.
@@ -171,7 +172,11 @@ impl App {
                 let _ = stream.set_nodelay(true);
                 note.send_modify(|seen| seen.connections += 1);
                 while connections.try_join_next().is_some() {}
-                connections.spawn(connection(stream));
+                let (connection, note) = (connection(stream), note.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    note.send_modify(|seen| seen.ended += 1);
+                });
             }
         });
         Self { address, seen, task }
@@ -196,6 +201,19 @@ impl App {
             .expect("the app")
             .requests
             .clone()
+    }
+
+    /// Waits until `count` connections have ended.
+    pub async fn ended(&self, count: usize) {
+        let mut seen = self.seen.clone();
+        let wait = seen.wait_for(|seen| seen.ended >= count);
+        drop(
+            within(
+                &format!("the end of {count} connections to the application"),
+                wait,
+            )
+            .await,
+        );
     }
 
     /// Stops listening and breaks every connection. What was recorded can still be read.

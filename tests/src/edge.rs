@@ -13,7 +13,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, server};
@@ -160,6 +160,23 @@ impl Client {
     /// A handshake for `name`; with an IP address as name there is no SNI. With TLS 1.3 a server's refusal of a client's
     /// certificate may come only with the first read.
     pub async fn connect(&self, address: SocketAddr, name: &str) -> io::Result<TlsStream<TcpStream>> {
+        let stream = within("a connection", TcpStream::connect(address)).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let connector = TlsConnector::from(self.config());
+        within("a handshake", connector.connect(name, stream)).await
+    }
+
+    /// The first bytes of a handshake for `name`.
+    pub fn hello(&self, name: &str) -> Vec<u8> {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let mut connection = ClientConnection::new(self.config(), name).expect("a client");
+        let mut bytes = Vec::new();
+        connection.write_tls(&mut bytes).expect("written");
+        bytes
+    }
+
+    fn config(&self) -> Arc<ClientConfig> {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&self.versions)
             .expect("versions")
@@ -171,11 +188,7 @@ impl Client {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols.clone_from(&self.alpn);
-        let stream = within("a connection", TcpStream::connect(address)).await?;
-        stream.set_nodelay(true)?;
-        let name = ServerName::try_from(name.to_owned()).expect("a name");
-        let connector = TlsConnector::from(Arc::new(config));
-        within("a handshake", connector.connect(name, stream)).await
+        Arc::new(config)
     }
 }
 

@@ -7,6 +7,7 @@
 )]
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, ProtocolVersion};
@@ -329,4 +330,63 @@ async fn a_certificate_changes_and_no_connection_notices() {
     for http in [&mut before, &mut Http::tls(after).await] {
         assert_eq!(http.ask("www.example.com", "/").await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn who_shakes_hands_slowly_is_cut_off_and_harms_nobody() {
+    let (authority, app, port) = (Authority::new("test"), App::echo("app").await, free_port().await);
+    let shown = authority.certificate(&["www.example.com"]);
+    let yaml = secret("cert", &shown)
+        + &yaml::gateway("edge", &[https("web", port, "www.example.com", &["cert"])])
+        + &behind(&app);
+    let mesh = Mesh::with(&yaml).await;
+    let gateway = mesh.gateway("edge").arg("--handshake-timeout", "1s");
+    // On one thread those whose time is over are cut off one after the other.
+    let gateway = gateway.arg("--workers", "1").start().await;
+    let client = Client::trusting(&authority);
+    let hello = client.hello("www.example.com");
+    let (begin, rest) = hello.split_at(hello.len() / 2);
+    let stream = client.connect(at(port), "www.example.com").await.unwrap();
+    let mut open = Http::tls(stream).await;
+
+    let mut slow = Vec::new();
+    for sent in [&b""[..], begin, &hello] {
+        for _ in 0..20 {
+            let mut raw = Raw::connect(at(port)).await;
+            raw.send(sent).await;
+            slow.push(raw);
+        }
+    }
+    let mut late = Raw::connect(at(port)).await;
+    late.send(begin).await;
+    assert!(is_served(&client, port).await);
+    assert_eq!(open.ask("www.example.com", "/").await.status, 200);
+
+    // Byte by byte does not prolong it.
+    let mut dripping = Raw::connect(at(port)).await;
+    let mut bytes = hello.iter();
+    let half_time = Instant::now() + Duration::from_millis(500);
+    let mut drip = async |raw: &mut Raw| {
+        raw.send([*bytes.next().unwrap()]).await;
+        raw.read_for(Duration::from_millis(20)).await.1
+    };
+    while Instant::now() < half_time && !drip(&mut dripping).await {}
+    // Nor does it begin anew with the second part of the handshake.
+    let mut silent = Raw::connect(at(port)).await;
+    late.send(rest).await;
+    while !drip(&mut dripping).await {}
+    for raw in slow.iter_mut().chain([&mut late, &mut silent]) {
+        raw.read_to_end().await;
+    }
+    let mut at_line = Vec::new();
+    for raw in [&late, &silent] {
+        let line = format!("client={}", raw.stream.local_addr().unwrap());
+        let logged = gateway.process.log_line(&line).await;
+        assert!(logged.contains("not over in time"), "{logged}");
+        let lines = gateway.process.stderr();
+        at_line.push(lines.iter().position(|other| *other == logged));
+    }
+    assert!(at_line[0] < at_line[1], "it had time for two handshakes");
+    assert!(is_served(&client, port).await);
+    assert_eq!(open.ask("www.example.com", "/").await.status, 200);
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body_util::{BodyExt, Full};
 use tests::app::text;
-use tests::{App, Mesh, Sidecar, within, yaml};
+use tests::{App, Mesh, Raw, Sidecar, within, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const HTTP: &str =
@@ -204,4 +204,52 @@ async fn an_opaque_server_is_told_by_what_it_answers() {
     let mesh = Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + &policy(&check))).await;
     let visitor = mesh.visitor().await;
     answered_by(&visitor, &["a"]).await;
+}
+
+/// Sends its name to whoever connects; while the switch is on it closes the connection instead, as a server does that
+/// is not to be used.
+async fn closing(name: &'static str, ill: &Arc<AtomicBool>) -> App {
+    let ill = ill.clone();
+    App::raw(move |mut stream| {
+        let ill = ill.clone();
+        async move {
+            if ill.load(Ordering::Relaxed) || stream.write_all(name.as_bytes()).await.is_err() {
+                return;
+            }
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_opaque_workload_must_keep_a_connection_open() {
+    // The second time is shorter than a connection must stay open where there is more time.
+    for time in ["1s", "99ms"] {
+        let [ill, well] = switches();
+        let apps = [closing("a", &ill).await, closing("b", &well).await];
+        let check = format!("healthCheck: {{active: {{type: TCP, timeout: {time}, interval: 30ms}}}}");
+        let mesh = Mesh::with(&(yaml::service("pay", 80, "tcp") + &policy(&check))).await;
+        let _a = mesh.workload("pay").app(apps[0].address).start().await;
+        let _b = mesh.workload("pay").app(apps[1].address).start().await;
+        let visitor = mesh.workload("visitor").local("pay:80").start().await;
+        for (is_ill, wanted) in [(false, "ab"), (true, "b"), (false, "ab")] {
+            ill.store(is_ill, Ordering::Relaxed);
+            let met = async {
+                loop {
+                    let mut met = BTreeSet::new();
+                    for _ in 0..10 {
+                        let mut raw = Raw::connect(visitor.local("pay:80")).await;
+                        raw.half_close().await;
+                        met.extend(raw.read_to_end().await);
+                    }
+                    if met.iter().eq(wanted.as_bytes()) {
+                        return;
+                    }
+                }
+            };
+            within(&format!("connections to {wanted:?} only ({time})"), met).await;
+        }
+    }
 }

@@ -154,7 +154,8 @@ pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) ->
             backends: backends(state, route.judged(), traffic, &rule.backends),
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
-            session: rule.session.clone(),
+            // That of a route's policy keeps a client across backends, as that of the rule does.
+            session: rule.session.clone().or_else(|| policy.as_ref()?.session.clone()),
             policy,
             faults,
         })

@@ -30,14 +30,16 @@ pub struct AttemptLimit {
 
 impl Deadline {
     /// Of a request that arrived at `start`: the route's request timeout, or when its caller waits no longer
-    /// ([`super::lineage`]), whichever is earlier. A time beyond what the clock can count is no limit.
+    /// ([`super::lineage`]), whichever is earlier. Zero, and a time beyond what the clock can count, is no limit.
     pub fn new(start: Instant, timeouts: &Timeouts, until: Option<Instant>) -> Self {
-        let own = timeouts.request.and_then(|given| start.checked_add(given));
+        let limit = |given: &Duration| !given.is_zero();
+        let own = timeouts.request.filter(limit);
+        let own = own.and_then(|given| start.checked_add(given));
         let is_callers = until.is_some_and(|until| own.is_none_or(|own| until < own));
         Self {
             whole: if is_callers { until } else { own },
             is_callers,
-            attempt: timeouts.backend_request,
+            attempt: timeouts.backend_request.filter(limit),
         }
     }
 
@@ -104,8 +106,8 @@ mod tests {
         /// Counted in milliseconds from the start, with a very late one standing for "no limit".
         #[test]
         fn the_earliest_limit_counts(
-            request in option::of(1u64..100),
-            attempt in option::of(1u64..100),
+            request in option::of(0u64..100),
+            attempt in option::of(0u64..100),
             until in option::of(0u64..100),
             now in 0u64..120,
         ) {
@@ -115,8 +117,9 @@ mod tests {
             let timeouts = Timeouts { request: request.map(ms), backend_request: attempt.map(ms) };
             let deadline = Deadline::new(start, &timeouts, until.map(|until| start + ms(until)));
 
-            let whole = request.unwrap_or(NEVER).min(until.unwrap_or(NEVER));
-            let own = now + attempt.unwrap_or(NEVER);
+            let or_never = |given: Option<u64>| given.filter(|time| *time > 0).unwrap_or(NEVER);
+            let whole = or_never(request).min(until.unwrap_or(NEVER));
+            let own = now + or_never(attempt);
             prop_assert_eq!(deadline.is_over(start + ms(now)), whole <= now);
             prop_assert_eq!(
                 deadline.remaining(start + ms(now)),

@@ -121,7 +121,7 @@ impl Lane {
         Ok(Self {
             faults: Some(faults).filter(|faults| !faults.is_empty()),
             cluster: worker.cluster(&apart(governs)),
-            timeouts: or_timeouts(own_timeouts, timeouts),
+            timeouts: own_timeouts.or(timeouts),
             grpc_patience: asks_for_status.then_some(worker.limits.grpc_status_patience),
             retry,
             budget: match constrained {
@@ -181,16 +181,6 @@ impl Lane {
     /// What serves the backend outside the mesh; `None` where workloads do.
     pub(crate) fn outside(&self) -> Option<&OutsidePort> {
         self.endpoints.as_ref()?.endpoints.outside(self.backend.port)
-    }
-}
-
-/// A rule's own timeouts, and what a policy says where it has none. Both are within the rule's whole time.
-fn or_timeouts(own: Timeouts, policy: Timeouts) -> Timeouts {
-    let request = own.request.or(policy.request);
-    let backend_request = own.backend_request.or(policy.backend_request);
-    Timeouts {
-        request,
-        backend_request: backend_request.map(|one| request.map_or(one, |whole| one.min(whole))),
     }
 }
 

@@ -104,18 +104,27 @@ enum Admitted {
     },
 }
 
-async fn admit(worker: &Worker, mut stream: TcpStream, client: SocketAddr, port: u16) -> Option<Admitted> {
-    let mut first = BytesMut::new();
+/// Reads whom a client wants, and ends TLS where that is to be done here; both within the time of one handshake.
+async fn admit(worker: &Worker, stream: TcpStream, client: SocketAddr, port: u16) -> Option<Admitted> {
     let patience = worker.limits.handshake_timeout;
-    let said = tokio::time::timeout(patience, hello::server_name(&mut stream, &mut first)).await;
-    let sni = match said {
-        Ok(Ok(sni)) => sni,
-        Ok(Err(error)) => {
+    let Ok(admitted) = tokio::time::timeout(patience, shake_hands(worker, stream, client, port)).await else {
+        tracing::debug!(%client, "closed: TLS handshake not over in time");
+        return None;
+    };
+    admitted
+}
+
+async fn shake_hands(
+    worker: &Worker,
+    mut stream: TcpStream,
+    client: SocketAddr,
+    port: u16,
+) -> Option<Admitted> {
+    let mut first = BytesMut::new();
+    let sni = match hello::server_name(&mut stream, &mut first).await {
+        Ok(sni) => sni,
+        Err(error) => {
             tracing::debug!(%client, %error, "closed: no TLS handshake");
-            return None;
-        }
-        Err(_) => {
-            tracing::debug!(%client, "closed: no TLS handshake in time");
             return None;
         }
     };
@@ -130,13 +139,13 @@ async fn admit(worker: &Worker, mut stream: TcpStream, client: SocketAddr, port:
     };
     match plan.ending(listener) {
         Ending::Http(config) => {
-            let leg = handshake(worker, client, config, stream, first).await?;
+            let leg = end_tls(client, config, stream, first).await?;
             let admits = plan.admits(listener);
             let entry = Rc::new(Entry { sni, admits });
             Some(Admitted::Http { entry, leg })
         }
         Ending::Bytes(config) => {
-            let leg = handshake(worker, client, config, stream, first).await?;
+            let leg = end_tls(client, config, stream, first).await?;
             let first = BytesMut::new();
             Some(Admitted::Bytes {
                 plan,
@@ -164,22 +173,19 @@ async fn admit(worker: &Worker, mut stream: TcpStream, client: SocketAddr, port:
 }
 
 /// Ends TLS here; `first` was already read.
-async fn handshake(
-    worker: &Worker,
+async fn end_tls(
     client: SocketAddr,
     config: Arc<ServerConfig>,
     stream: TcpStream,
     first: BytesMut,
 ) -> Option<Leg> {
-    let accept = TlsAcceptor::from(config).accept(Stream::with(stream, first));
-    match tokio::time::timeout(worker.limits.handshake_timeout, accept).await {
-        Ok(Ok(stream)) => Some(Leg::Tls(Box::new(stream.into()))),
-        Ok(Err(error)) => {
+    match TlsAcceptor::from(config)
+        .accept(Stream::with(stream, first))
+        .await
+    {
+        Ok(stream) => Some(Leg::Tls(Box::new(stream.into()))),
+        Err(error) => {
             tracing::debug!(%client, %error, "TLS handshake refused");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(%client, "TLS handshake not over in time");
             None
         }
     }

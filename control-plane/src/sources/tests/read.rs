@@ -61,7 +61,7 @@ fn an_http_route_is_read_whole() {
     assert!(request.query[0].1.is_match("2") && !request.query[0].1.is_match("3"));
     assert!(matches!(&rule.filters[0], Filter::RequestHeaders(m) if m.add.len() == 1 && m.remove.len() == 1));
     assert_eq!(rule.timeouts.request, Some(Duration::from_secs(90)));
-    assert_eq!(rule.timeouts.backend_request, None);
+    assert_eq!(rule.timeouts.backend_request, Some(Duration::ZERO));
     let retry = rule.retry.as_ref().expect("given");
     assert_eq!((retry.attempts, retry.backoff), (3, Duration::from_millis(250)));
     let backends: Vec<_> = rule

@@ -15,6 +15,7 @@ use super::check::{At, Distinct, key};
 use super::kind::{Kind, ObjectKey, ObjectName};
 use super::reference::{GATEWAY_GROUP, core_is_empty};
 use super::route::duration;
+use super::session::session;
 
 /// Most targets of one policy (Gateway API's limit for its own).
 const MAX_TARGETS: usize = 16;
@@ -81,6 +82,9 @@ pub(super) fn policy(at: &At<'_>, policy: BackendTrafficPolicy) -> Option<Traffi
         retry: spec
             .retry
             .and_then(|retry| requests::retry(&at.field("retry"), retry)),
+        session: key
+            .as_ref()
+            .and_then(|key| session(&at, key, spec.session_persistence)),
     };
     let policy = at.keep(policy.checked());
     Some(TrafficPolicyObject {
