@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::{socket_keepalive, tcp_keepcnt, tcp_keepidle, tcp_keepintvl};
 use tests::app::text;
-use tests::{App, Mesh, Raw, Sidecar, skip, within, yaml};
+use tests::{App, Http, Mesh, Raw, Sidecar, skip, within, yaml};
 
 /// What a Service outside the mesh declares to be called in each version of HTTP.
 const PROTOCOLS: [&str; 2] = ["http", "kubernetes.io/h2c"];
@@ -54,14 +54,21 @@ async fn a_connection_out_of_use_is_closed_in_time() {
 
 #[tokio::test]
 async fn a_connection_in_use_is_not_idle() {
+    let idle = Duration::from_millis(100);
     for protocol in PROTOCOLS {
-        let app = slow(Duration::from_millis(600)).await;
+        let app = slow(idle * 6).await;
         let policy = "timeout: {http: {connectionIdleTimeout: 100ms}}";
         let (_mesh, visitor) = pay(&app, protocol, policy).await;
-        for count in 1..=2 {
-            assert_eq!(visitor.get("http://pay/").await.status, 200, "{protocol}");
-            app.ended(count).await;
-        }
+        let outbound = visitor.outbound;
+        let first = tokio::spawn(async move { Http::http1(outbound).await.get("http://pay/").await });
+        app.arrived(1).await;
+        tokio::time::sleep(idle * 2).await;
+        // HTTP/2 has room for another request on the connection that is not idle.
+        assert_eq!(visitor.get("http://pay/").await.status, 200, "{protocol}");
+        assert_eq!(first.await.unwrap().status, 200, "{protocol}");
+        let connections = if protocol == "http" { 2 } else { 1 };
+        assert_eq!(app.connections(), connections, "{protocol}");
+        app.ended(connections).await;
         assert_eq!(app.requests().len(), 2, "{protocol}: nothing was sent twice");
     }
 }
@@ -74,12 +81,15 @@ async fn an_old_connection_ends_what_it_has_and_takes_nothing_new() {
         let policy = "timeout: {http: {maxConnectionDuration: 100ms}}";
         let (_mesh, visitor) = pay(&app, protocol, policy).await;
         let mut client = visitor.http1().await;
-        for count in 1..=3 {
-            assert_eq!(client.get("http://pay/").await.status, 200);
-            assert_eq!(app.connections(), count, "{protocol}");
-            app.ended(count).await;
-        }
-        assert_eq!(app.requests().len(), 3, "{protocol}: nothing was sent twice");
+        let rounds = async {
+            for count in 1..=4 {
+                assert_eq!(client.get("http://pay/").await.status, 200);
+                assert_eq!(app.connections(), count, "{protocol}");
+                app.ended(count).await;
+            }
+        };
+        within(&format!("connections of {protocol} to be closed"), rounds).await;
+        assert_eq!(app.requests().len(), 4, "{protocol}: nothing was sent twice");
     }
 }
 

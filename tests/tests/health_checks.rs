@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body_util::{BodyExt, Full};
 use tests::app::text;
-use tests::{App, Mesh, Raw, Sidecar, within, yaml};
+use tests::{App, Mesh, Raw, Recorded, Sidecar, eventually, within, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const HTTP: &str =
@@ -103,33 +103,39 @@ async fn a_workload_is_checked_over_mtls_as_the_service_that_it_is() {
     assert_eq!(check.header("host"), "pay.default.svc.cluster.local");
 }
 
+fn checks(app: &App) -> Vec<Recorded> {
+    let mut requests = app.requests();
+    requests.retain(|request| request.uri.path() == "/healthz");
+    requests
+}
+
 #[tokio::test]
 async fn only_services_that_are_called_are_checked_and_by_one_worker() {
-    let [ill, _] = switches();
-    let app = serving("a", &ill).await;
-    let slow = HTTP.replace("30ms", "1h");
-    let mesh = Mesh::with(&(yaml::outside("pay", 80, "http", &[app.address]) + &policy(&slow))).await;
+    let well = Arc::default();
+    let (called, ignored) = (serving("a", &well).await, serving("b", &well).await);
+    let mesh = Mesh::with(
+        &(yaml::outside("pay", 80, "http", &[called.address])
+            + &yaml::outside("ignored", 80, "http", &[ignored.address])
+            + &policy(HTTP)
+            + &yaml::traffic_policy("ignored", HTTP)),
+    )
+    .await;
     let visitor = mesh.workload("visitor").arg("--workers", "4").start().await;
-    let checks = || {
-        app.requests()
-            .iter()
-            .filter(|request| request.uri.path() == "/healthz")
-            .count()
-    };
-    assert_eq!(checks(), 0);
-    mesh.apply(&policy(&HTTP.replace("30ms", "200ms"))).await;
-    // Every worker meets the service.
-    for _ in 0..16 {
-        visitor.get("http://pay/").await;
+    // Open together, they are spread over all workers, each of which meets the service.
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        let mut client = visitor.http1().await;
+        assert_eq!(client.get("http://pay/").await.status, 200);
+        clients.push(client);
     }
-    let so_far = checks();
-    within("a check", async {
-        while checks() == so_far {
-            visitor.get("http://pay/").await;
-        }
+    eventually("some checks", async || {
+        (checks(&called).len() >= 20).then_some(())
     })
     .await;
-    assert!(checks() <= so_far + 2, "each worker checks for itself");
+    // Whoever checks has a connection of its own for it.
+    let connections = checks(&called).iter().map(|check| check.connection).collect();
+    assert_eq!(BTreeSet::len(&connections), 1, "{connections:?}");
+    assert!(ignored.requests().is_empty());
 }
 
 /// Speaks gRPC's health protocol: SERVING unless the switch is on.
@@ -206,18 +212,23 @@ async fn an_opaque_server_is_told_by_what_it_answers() {
     answered_by(&visitor, &["a"]).await;
 }
 
-/// Sends its name to whoever connects; while the switch is on it closes the connection instead, as a server does that
-/// is not to be used.
-async fn closing(name: &'static str, ill: &Arc<AtomicBool>) -> App {
+/// Says its name, at once or when a client has said all; while the switch is on it closes the connection instead, as a
+/// server does that is not to be used.
+async fn closing(name: &'static str, ill: &Arc<AtomicBool>, speaks_first: bool) -> App {
     let ill = ill.clone();
     App::raw(move |mut stream| {
         let ill = ill.clone();
         async move {
-            if ill.load(Ordering::Relaxed) || stream.write_all(name.as_bytes()).await.is_err() {
+            if ill.load(Ordering::Relaxed) {
                 return;
             }
-            let mut rest = Vec::new();
-            let _ = stream.read_to_end(&mut rest).await;
+            let mut said = Vec::new();
+            if !speaks_first && stream.read_to_end(&mut said).await.is_err() {
+                return;
+            }
+            if stream.write_all(name.as_bytes()).await.is_ok() {
+                let _ = stream.read_to_end(&mut said).await;
+            }
         }
     })
     .await
@@ -225,31 +236,39 @@ async fn closing(name: &'static str, ill: &Arc<AtomicBool>) -> App {
 
 #[tokio::test]
 async fn an_opaque_workload_must_keep_a_connection_open() {
-    // The second time is shorter than a connection must stay open where there is more time.
-    for time in ["1s", "99ms"] {
+    // The last time is shorter than a connection must stay open where there is more time.
+    for (time, speaks_first) in [("1s", true), ("1s", false), ("99ms", false)] {
         let [ill, well] = switches();
-        let apps = [closing("a", &ill).await, closing("b", &well).await];
+        let apps = [
+            closing("a", &ill, speaks_first).await,
+            closing("b", &well, speaks_first).await,
+        ];
         let check = format!("healthCheck: {{active: {{type: TCP, timeout: {time}, interval: 30ms}}}}");
         let mesh = Mesh::with(&(yaml::service("pay", 80, "tcp") + &policy(&check))).await;
         let _a = mesh.workload("pay").app(apps[0].address).start().await;
         let _b = mesh.workload("pay").app(apps[1].address).start().await;
         let visitor = mesh.workload("visitor").local("pay:80").start().await;
-        for (is_ill, wanted) in [(false, "ab"), (true, "b"), (false, "ab")] {
+        for (is_ill, wanted) in [(false, &["a", "b"][..]), (true, &["b"]), (false, &["a", "b"])] {
             ill.store(is_ill, Ordering::Relaxed);
             let met = async {
                 loop {
+                    // Nothing is said by one that is not to be used.
                     let mut met = BTreeSet::new();
                     for _ in 0..10 {
                         let mut raw = Raw::connect(visitor.local("pay:80")).await;
                         raw.half_close().await;
-                        met.extend(raw.read_to_end().await);
+                        met.insert(raw.read_to_end().await);
                     }
-                    if met.iter().eq(wanted.as_bytes()) {
+                    if met.iter().eq(wanted.iter().map(|name| name.as_bytes())) {
                         return;
                     }
                 }
             };
-            within(&format!("connections to {wanted:?} only ({time})"), met).await;
+            within(
+                &format!("connections to {wanted:?} only ({time}, {speaks_first})"),
+                met,
+            )
+            .await;
         }
     }
 }

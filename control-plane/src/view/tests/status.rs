@@ -489,6 +489,7 @@ fn an_address_without_a_value_is_whichever_there_is() {
     assert_eq!(
         of("{type: a.org/odd, value: x}, {value: 127.0.0.1}"),
         (refused, 1, 0)
+    );
 }
 
 #[test]
