@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::FieldError;
 
-/// Gateway API `HTTPRouteTimeouts`. `None` is no limit.
+/// Gateway API `HTTPRouteTimeouts`. `None` says nothing: there is no limit, unless a policy has one. Zero is said: there is no
+/// limit, whatever a policy says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the request's first byte to the response's last: all attempts and their backoffs together.
@@ -16,10 +17,10 @@ pub struct Timeouts {
 
 impl Timeouts {
     pub fn new(request: Option<Duration>, backend_request: Option<Duration>) -> Result<Self, FieldError> {
-        // Gateway API: zero disables the timeout.
-        let [request, backend_request] = [request, backend_request].map(|t| t.filter(|t| !t.is_zero()));
+        // Gateway API: zero disables the timeout, so that nothing is longer.
         if let (Some(whole), Some(one)) = (request, backend_request)
             && one > whole
+            && !whole.is_zero()
         {
             return Err(FieldError::at("backendRequest", "is longer than request"));
         }
@@ -27,6 +28,21 @@ impl Timeouts {
             request,
             backend_request,
         })
+    }
+
+    /// These, and what `other` says where they say nothing. An attempt has no more time than the request.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let request = self.request.or(other.request);
+        let attempt = self.backend_request.or(other.backend_request);
+        let within = |one: Duration| match request {
+            Some(whole) if !whole.is_zero() => one.min(whole),
+            _ => one,
+        };
+        Self {
+            request,
+            backend_request: attempt.map(within),
+        }
     }
 }
 
@@ -124,7 +140,7 @@ pub struct RetryBudget {
     pub ratio: f64,
     /// How long a request counts.
     pub window: Duration,
-    /// Retries per `min_interval` that are allowed besides. A worker's share of them may be no whole number.
+    /// Retries per `min_interval` that are allowed besides.
     pub min_retries: f64,
     pub min_interval: Duration,
 }

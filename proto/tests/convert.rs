@@ -386,7 +386,7 @@ fn resource() -> impl Strategy<Value = Resource> {
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
-    let timeouts = (option::of(1u64..100_000), option::of(1u64..100_000)).prop_map(|(one, other)| {
+    let timeouts = (option::of(0u64..100_000), option::of(0u64..100_000)).prop_map(|(one, other)| {
         let millis = |ms: Option<u64>| ms.map(Duration::from_millis);
         let (request, backend) = match (one, other) {
             (Some(one), Some(other)) => (Some(one.max(other)), Some(one.min(other))),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Method;
 use model::resilience::{RetryPolicy, Timeouts};
+use model::session::{SessionCarrier, SessionPersistence};
 use model::snapshot::Resource;
 use model::traffic_policy::{
     AdaptiveConcurrency, Algorithm, Check, CircuitBreaker, ConcurrencyKind, ConnectionPolicy, ConsistentHash,
@@ -121,6 +122,10 @@ fn every_kind() -> Vec<TrafficPolicy> {
                 kind: ConcurrencyKind::Aimd,
                 ..AdaptiveConcurrency::default()
             }),
+            session: Some(
+                SessionPersistence::new(SessionCarrier::Header, "x-session", Some(SECOND), None)
+                    .expect("valid"),
+            ),
             ..TrafficPolicy::default()
         },
     ]

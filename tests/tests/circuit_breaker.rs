@@ -113,6 +113,27 @@ async fn one_endpoint_has_no_more_connections_than_it_may() {
 }
 
 #[tokio::test]
+async fn who_waits_for_an_endpoint_holds_up_nobody_else() {
+    let (app, permits) = holding().await;
+    let other = App::echo("stock").await;
+    let policy = "circuitBreaker: {perEndpoint: {maxConnections: 1}}";
+    let (mesh, visitor) = pay(&app, policy).await;
+    mesh.apply(&yaml::outside("stock", 80, "http", &[other.address]))
+        .await;
+    let first = calling(&visitor);
+    app.arrived(1).await;
+    let second = calling(&visitor);
+    for _ in 0..20 {
+        assert_eq!(visitor.get("http://stock/").await.status, 200);
+    }
+    permits.add_permits(2);
+    for call in [first, second] {
+        assert_eq!(call.await.unwrap().status, 200);
+    }
+    assert_eq!(app.connections(), 1);
+}
+
+#[tokio::test]
 async fn a_connection_is_closed_after_so_many_requests() {
     let app = App::echo("pay").await;
     let (_mesh, visitor) = pay(&app, "circuitBreaker: {maxRequestsPerConnection: 2}").await;
@@ -224,4 +245,44 @@ async fn connecting_takes_no_longer_than_the_policy_allows() {
     );
     // The sidecar's own limit is 5 s for each of three attempts.
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn sessions_find_room_beside_connections_that_are_out_of_use() {
+    let apps = [App::echo("a").await, App::echo("b").await];
+    let addresses: Vec<_> = apps.iter().map(|app| app.address).collect();
+    let policy = "circuitBreaker: {maxConnections: 1}\nsessionPersistence: {type: Header, sessionName: x-session}\n\
+                  loadBalancer: {type: RoundRobin}";
+    let mesh =
+        Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + &yaml::traffic_policy("pay", policy)))
+            .await;
+    let visitor = mesh.visitor().await;
+    let mut client = visitor.http1().await;
+    let mut sessions = std::collections::BTreeMap::new();
+    while sessions.len() < 2 {
+        let answer = client.get("http://pay/").await;
+        sessions.insert(
+            answer.header("x-app").to_owned(),
+            answer.header("x-session").to_owned(),
+        );
+    }
+    for (name, token) in sessions.iter().cycle().take(6) {
+        let call = tests::client::request("GET", "http://pay/").header("x-session", token);
+        let answer = client.send(call.body(tests::client::nothing()).unwrap()).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-app")), (200, &**name));
+    }
+}
+
+#[tokio::test]
+async fn the_retries_of_a_second_are_for_all_workers_together() {
+    let app = App::echo("pay").await;
+    // Where nobody listens.
+    let nobody = ([127, 0, 0, 1], 1).into();
+    let mesh = Mesh::with(&yaml::outside("pay", 80, "http", &[app.address, nobody])).await;
+    let visitor = mesh.workload("visitor").arg("--workers", "16").start().await;
+    // Each on a connection, and so perhaps on a worker, of its own.
+    for _ in 0..9 {
+        let answer = visitor.get("http://pay/").await;
+        assert_eq!(answer.status, 200, "{:?}", answer.verdict());
+    }
 }

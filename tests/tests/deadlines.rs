@@ -202,3 +202,31 @@ async fn a_backend_that_is_down_gets_a_fifth_more_than_is_offered_and_ten_a_seco
     assert!(got as f64 <= most, "{got} of at most {most}");
     assert!(got > OFFERED, "nothing was tried again");
 }
+
+#[tokio::test]
+async fn a_rule_that_says_zero_has_no_limit_whatever_a_policy_says() {
+    let policy = "timeout: {http: {requestTimeout: 60s}}\nretry: {perRetry: {timeout: 20s}}";
+    let mesh = Mesh::with(&(yaml::service("pay", 80, "http") + &yaml::traffic_policy("pay", policy))).await;
+    let app = always(200).await;
+    let _pay = mesh.workload("pay").app(app.address).start().await;
+    let visitor = mesh.visitor().await;
+    for (timeouts, expected) in [
+        ("{}", Some(10_000..=20_000)),
+        ("{request: 0s}", Some(10_000..=20_000)),
+        ("{backendRequest: 0s}", Some(50_000..=60_000)),
+        ("{request: 30s, backendRequest: 0s}", Some(20_001..=30_000)),
+        ("{request: 0s, backendRequest: 0s}", None),
+    ] {
+        let rule = format!("- backendRefs: [{{name: pay, port: 80}}]\n  timeouts: {timeouts}");
+        mesh.apply(&yaml::http_route("pay", &rule)).await;
+        assert_eq!(visitor.get("http://pay/").await.status, 200);
+        let told = app.requests().last().unwrap().header(EXPECTED).to_owned();
+        match expected {
+            Some(expected) => assert!(
+                expected.contains(&told.parse::<u64>().unwrap()),
+                "{timeouts}: {told}"
+            ),
+            None => assert_eq!(told, "", "{timeouts}"),
+        }
+    }
+}

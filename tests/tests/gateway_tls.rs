@@ -13,7 +13,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, ProtocolVersion};
 use tests::client::Http;
 use tests::edge::{Authority, Client, Shown, at, free_port};
-use tests::{App, Mesh, Raw, Sidecar, yaml};
+use tests::{App, Mesh, Raw, Sidecar, within, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -261,6 +261,55 @@ async fn clients_may_have_to_show_a_certificate() {
             assert_eq!(served(client, asks).await, at_asking);
             assert!(served(client, lenient).await && served(client, open).await);
         }
+    }
+}
+
+/// Whoever was let in on other terms is asked to come again, however busy it is; elsewhere nothing happens.
+#[tokio::test]
+async fn who_came_before_certificates_were_asked_for_has_to_show_one_too() {
+    let (authority, trusted, app) = (
+        Authority::new("test"),
+        Authority::new("trusted"),
+        App::echo("app").await,
+    );
+    let [asks, open] = [free_port().await, free_port().await];
+    let shown = authority.certificate(&["www.example.com"]);
+    let gateway = |listeners: [u16; 2]| {
+        yaml::gateway(
+            "edge",
+            &listeners.map(|port| https(&format!("p{port}"), port, "", &["cert"])),
+        )
+    };
+    let plain = gateway([asks, open]);
+    let yaml =
+        secret("cert", &shown) + &yaml::authorities("clients", &trusted.pem()) + &plain + &behind(&app);
+    let (mesh, _gateway) = start(&yaml).await;
+    let nobody = Client::trusting(&authority);
+    let known = nobody.clone().showing(&trusted.certificate(&["client"]));
+    let validation = "{validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: clients}]}}";
+    let asking = plain.replace(
+        "  listeners:",
+        &format!("  tls: {{frontend: {{default: {{}}, perPort: [{{port: {asks}, tls: {validation}}}]}}}}\n  listeners:"),
+    );
+    let host = "www.example.com";
+    for alpn in ["h2", "http/1.1"] {
+        mesh.apply(&plain).await;
+        let client = nobody.clone().offering(&[alpn]);
+        let connect =
+            async |client: &Client, port| Http::tls(client.connect(at(port), host).await.unwrap()).await;
+        let [mut before, mut elsewhere] = [connect(&client, asks).await, connect(&client, open).await];
+        for client in [&mut before, &mut elsewhere] {
+            assert_eq!(client.ask(host, "/").await.status, 200);
+        }
+        mesh.apply(&asking).await;
+        let ended = async { while before.try_ask(host, "/").await.is_ok() {} };
+        within("the end of a busy connection", ended).await;
+        assert!(!is_served(&client, asks).await);
+        assert_eq!(elsewhere.ask(host, "/").await.status, 200);
+        // What changes for others is no reason to ask again.
+        let mut with = connect(&known.clone().offering(&[alpn]), asks).await;
+        mesh.apply(&secret("cert", &authority.certificate(&[host]))).await;
+        assert_eq!(with.ask(host, "/").await.status, 200);
     }
 }
 

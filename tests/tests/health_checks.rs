@@ -274,3 +274,78 @@ async fn an_opaque_workload_must_keep_a_connection_open() {
         }
     }
 }
+
+/// How many checks came so far.
+fn checks(app: &App) -> usize {
+    let requests = app.requests();
+    let is_check = |path: &str| path == "/healthz";
+    requests
+        .iter()
+        .filter(|request| is_check(request.uri.path()))
+        .count()
+}
+
+async fn checked_again(app: &App, times: usize) {
+    let so_far = checks(app);
+    tests::eventually("checks", async || (checks(app) >= so_far + times).then_some(())).await;
+}
+
+#[tokio::test]
+async fn checks_end_with_their_policy_though_nobody_calls() {
+    let apps = [
+        serving("a", &switches()[0]).await,
+        serving("b", &switches()[0]).await,
+        serving("c", &switches()[0]).await,
+    ];
+    let route = "apiVersion: weft.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: route}\n\
+                 spec:\n  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: fares}]\n  ";
+    let yaml = ["pay", "fares", "other"]
+        .iter()
+        .zip(&apps)
+        .map(|(name, app)| yaml::outside(name, 80, "http", &[app.address]))
+        .collect::<String>()
+        + &yaml::http_route("fares", "- backendRefs: [{name: fares, port: 80}]")
+        + &yaml::traffic_policy("pay", HTTP)
+        + &yaml::traffic_policy("other", HTTP)
+        + &format!("{route}{HTTP}\n---\n");
+    let mesh = Mesh::with(&yaml).await;
+    let visitor = mesh.visitor().await;
+    for (name, app) in ["pay", "fares", "other"].iter().zip(&apps) {
+        assert_eq!(visitor.get(&format!("http://{name}/")).await.status, 200);
+        checked_again(app, 1).await;
+    }
+    for name in ["pay", "route"] {
+        let gone = mesh.operator().delete("BackendTrafficPolicy", name).await;
+        mesh.operator().in_use(gone).await;
+    }
+    // What is on its way may still come.
+    checked_again(&apps[2], 3).await;
+    let so_far = [checks(&apps[0]), checks(&apps[1])];
+    checked_again(&apps[2], 20).await;
+    assert_eq!([checks(&apps[0]), checks(&apps[1])], so_far);
+}
+
+#[tokio::test]
+async fn a_session_leaves_an_endpoint_that_is_not_well_at_its_next_request() {
+    let [ill, well] = switches();
+    let apps = [serving("a", &ill).await, serving("b", &well).await];
+    let addresses: Vec<SocketAddr> = apps.iter().map(|app| app.address).collect();
+    let keeps = format!("{HTTP}\nsessionPersistence: {{type: Header, sessionName: x-session}}");
+    let mesh = Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + &policy(&keeps))).await;
+    let visitor = mesh.visitor().await;
+    let token = tests::eventually("a session at a", async || {
+        let answer = visitor.get("http://pay/").await;
+        (answer.header("x-app") == "a").then(|| answer.header("x-session").to_owned())
+    })
+    .await;
+    let call = async || {
+        let call = tests::client::request("GET", "http://pay/").header("x-session", &token);
+        let call = call.body(tests::client::nothing()).unwrap();
+        visitor.http1().await.send(call).await.header("x-app").to_owned()
+    };
+    assert_eq!(call().await, "a");
+    ill.store(true, Ordering::Relaxed);
+    // Two are enough, and no other request tells the cluster.
+    checked_again(&apps[0], 4).await;
+    assert_eq!(call().await, "b");
+}

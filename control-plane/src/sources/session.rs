@@ -1,4 +1,4 @@
-//! `sessionPersistence` of a rule, which HTTPRoute and GRPCRoute have alike.
+//! `sessionPersistence`, which rules of HTTPRoutes and GRPCRoutes and policies have alike.
 
 use gateway_api::experimental::httproutes::{
     HttpRouteRulesSessionPersistence, HttpRouteRulesSessionPersistenceCookieConfigLifetimeType as Lifetime,
@@ -14,7 +14,7 @@ use super::route::duration;
 /// Bytes of the hash in a name that nobody gave.
 const NAME_BYTES: usize = 4;
 
-/// `at` is a rule of the route `key`.
+/// `at` is a rule of the route `key`, or what the policy `key` says.
 pub(super) fn session(
     at: &At<'_>,
     key: &ObjectKey,
@@ -25,7 +25,7 @@ pub(super) fn session(
         .cookie_config
         .as_ref()
         .and_then(|config| config.lifetime_type.as_ref());
-    let rule = at.path().to_string();
+    let place = at.path().to_string();
     let at = at.field("sessionPersistence");
     let carrier = match (session.r#type, lifetime) {
         (Some(Type::Header), _) => SessionCarrier::Header,
@@ -41,13 +41,13 @@ pub(super) fn session(
     };
     let absolute = timeout("absoluteTimeout", &session.absolute_timeout);
     let idle = timeout("idleTimeout", &session.idle_timeout);
-    let name = session.session_name.unwrap_or_else(|| name_of(key, &rule));
+    let name = session.session_name.unwrap_or_else(|| name_of(key, &place));
     at.keep(SessionPersistence::new(carrier, &name, absolute?, idle?))
 }
 
-/// The same for the same rule, and another for every other.
-fn name_of(key: &ObjectKey, rule: &str) -> String {
-    let hash = Sha256::digest(format!("{key} {rule}"));
+/// The same for the same rule or policy, and another for every other.
+fn name_of(key: &ObjectKey, place: &str) -> String {
+    let hash = Sha256::digest(format!("{key} {place}"));
     format!(
         "weft-session-{}",
         hex::encode(hash.get(..NAME_BYTES).unwrap_or(&hash))

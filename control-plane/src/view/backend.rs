@@ -140,22 +140,24 @@ pub fn unresolved(
     Some(objection.message)
 }
 
-/// The route's rules with their names.
+/// The route's rules with their names; those that cannot be followed are left out.
 pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) -> Vec<Rule> {
-    let policy = traffic_policy::of_route(state, &route.key);
-    let faults = fault::of_route(state, &route.key);
-    let numbered = route.rules.iter().enumerate();
+    let policies = traffic_policy::of_rules(state, route);
+    let governed = policies.into_iter().zip(fault::of_rules(state, route));
+    let numbered = route.rules.iter().enumerate().zip(governed);
     numbered
-        .map(|(index, rule)| Rule {
+        .filter(|((_, rule), _)| rule.unusable.is_empty())
+        .map(|((index, rule), (policy, faults))| Rule {
             name: format!("{}#{index}", route.key).into(),
             matches: rule.matches.clone(),
             filters: filters(state, route.judged(), traffic, &rule.filters),
             backends: backends(state, route.judged(), traffic, &rule.backends),
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
-            session: rule.session.clone(),
-            policy: policy.clone(),
-            faults: faults.clone(),
+            // That of a route's policy keeps a client across backends, as that of the rule does.
+            session: rule.session.clone().or_else(|| policy.as_ref()?.session.clone()),
+            policy,
+            faults,
         })
         .collect()
 }

@@ -8,7 +8,7 @@ use model::service::Service;
 use super::MeshState;
 use super::attach::Objection;
 use super::traffic_policy::exists;
-use crate::sources::{FaultPolicy, Kind, ObjectKey, TrafficTarget};
+use crate::sources::{FaultPolicy, Kind, RouteObject, RouteRule, TrafficTarget};
 
 /// The faults of each port of a Service, where there are some.
 pub(super) fn of_ports(state: &MeshState, service: &Service) -> BTreeMap<u16, Vec<Fault>> {
@@ -32,14 +32,22 @@ pub(super) fn of_ports(state: &MeshState, service: &Service) -> BTreeMap<u16, Ve
     faults
 }
 
-/// The faults of a route's rules.
-pub(super) fn of_route(state: &MeshState, route: &ObjectKey) -> Vec<Fault> {
-    let policies = state.fault_policies_in(&route.namespace);
-    let meant = policies.into_iter().filter(|policy| {
-        let mut targets = policy.targets.iter();
-        targets.any(|target| target.kind == route.kind && target.name == route.name)
-    });
-    meant.map(|policy| policy.fault.clone()).collect()
+/// The faults of each of a route's rules.
+pub(super) fn of_rules(state: &MeshState, route: &RouteObject) -> Vec<Vec<Fault>> {
+    let policies = state.fault_policies_in(&route.key.namespace);
+    let is_meant = |target: &TrafficTarget, rule: &RouteRule| {
+        target.kind == route.key.kind
+            && target.name == route.key.name
+            && (target.section.is_none() || target.section == rule.name)
+    };
+    let of_rule = |rule: &RouteRule| {
+        let meant = policies.iter().filter(|policy| {
+            let mut targets = policy.targets.iter();
+            targets.any(|target| is_meant(target, rule))
+        });
+        meant.map(|policy| policy.fault.clone()).collect()
+    };
+    route.rules.iter().map(of_rule).collect()
 }
 
 /// What keeps a policy from each of its targets.

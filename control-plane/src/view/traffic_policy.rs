@@ -8,7 +8,7 @@ use model::{Label, ServicePort, TrafficPolicy};
 
 use super::MeshState;
 use super::attach::Objection;
-use crate::sources::{Kind, Object, ObjectKey, TrafficPolicyObject, TrafficTarget};
+use crate::sources::{Kind, Object, ObjectKey, RouteObject, RouteRule, TrafficPolicyObject, TrafficTarget};
 
 /// The policy of each port of a Service: one that names the port before one of the whole Service; of two that say the
 /// same target the older, then the first by name.
@@ -29,31 +29,43 @@ pub(super) fn of_ports(state: &MeshState, service: &Service) -> BTreeMap<u16, Ar
     service.ports.iter().filter_map(of_port).collect()
 }
 
-/// The policy of a route.
-pub(super) fn of_route(state: &MeshState, route: &ObjectKey) -> Option<Arc<TrafficPolicy>> {
-    let target = TrafficTarget {
-        kind: route.kind,
-        name: route.name.clone(),
-        section: None,
+/// The policy of each rule of a route: one that names the rule before one of the whole route.
+pub(super) fn of_rules(state: &MeshState, route: &RouteObject) -> Vec<Option<Arc<TrafficPolicy>>> {
+    let policies = state.traffic_policies_in(&route.key.namespace);
+    let of_rule = |rule: &RouteRule| {
+        let winner = of_rule(&policies, &route.key, rule.name.as_ref())?;
+        Some(winner.policy.clone())
     };
-    let policies = state.traffic_policies_in(&route.namespace);
-    winner(&policies, &target).map(|policy| policy.policy.clone())
+    route.rules.iter().map(of_rule).collect()
 }
 
-/// The policies that govern requests of a route to a port of a Service, that of the route first: each with the names of
-/// the sections that count, which of the other one are those that the first leaves out.
+fn of_rule<'a>(
+    policies: &[&'a TrafficPolicyObject],
+    route: &ObjectKey,
+    rule: Option<&String>,
+) -> Option<&'a TrafficPolicyObject> {
+    let target = |section| TrafficTarget {
+        kind: route.kind,
+        name: route.name.clone(),
+        section,
+    };
+    let named = rule.and_then(|rule| winner(policies, &target(Some(rule.clone()))));
+    named.or_else(|| winner(policies, &target(None)))
+}
+
+/// The policies that govern requests of a route's rule, known by its place, to a port of a Service, that of the route
+/// first: each with the names of the sections that count, which of the other one are those that the first leaves out.
 pub fn governing(
     state: &MeshState,
-    route: Option<&ObjectKey>,
+    rule: Option<(&ObjectKey, usize)>,
     target: &ServicePort,
 ) -> Vec<(ObjectKey, Vec<&'static str>)> {
-    let of_route = route.and_then(|route| {
-        let target = TrafficTarget {
-            kind: route.kind,
-            name: route.name.clone(),
-            section: None,
+    let of_route = rule.and_then(|(key, place)| {
+        let name = match &state.objects.get(key)?.object {
+            Object::Route(route) => route.rules.get(place)?.name.as_ref(),
+            _ => None,
         };
-        winner(&state.traffic_policies_in(&route.namespace), &target)
+        of_rule(&state.traffic_policies_in(&key.namespace), key, name)
     });
     let of_port = state.service(&target.service).and_then(|service| {
         let policies = state.traffic_policies_in(&service.name.namespace);
@@ -124,13 +136,25 @@ pub(super) fn exists(state: &MeshState, namespace: &Label, target: &TrafficTarge
         {
             Ok(())
         }
+        Object::Route(route) => {
+            let mut rules = route.rules.iter();
+            match rules.any(|rule| rule.name.as_ref() == Some(section)) {
+                true => Ok(()),
+                false => Err(not_found(format!("{key} has no rule named {section:?}"))),
+            }
+        }
         _ => Err(not_found(format!("{key} has no port named {section:?}"))),
     }
 }
 
 fn said(target: &TrafficTarget) -> String {
+    let part = if target.kind == Kind::Service {
+        "port"
+    } else {
+        "rule"
+    };
     match &target.section {
-        Some(section) => format!("port {section:?} of {} {}", target.kind, target.name),
+        Some(section) => format!("{part} {section:?} of {} {}", target.kind, target.name),
         None => format!("{} {}", target.kind, target.name),
     }
 }
@@ -240,5 +264,42 @@ mod tests {
         assert_eq!(algorithms(&state), []);
         let pay = destination(&state, &"default/pay".parse().expect("a name")).expect("exists");
         assert!(pay.ports[&80].rules.iter().all(|rule| rule.policy.is_some()));
+    }
+
+    #[test]
+    fn one_that_names_a_rule_counts_before_one_of_the_whole_route() {
+        let route = |section: &str| {
+            format!("{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: pay{section}}}")
+        };
+        let mut state = state(&[
+            policy("whole", &route(""), "Random"),
+            policy("slow", &route(", sectionName: slow"), "RoundRobin"),
+            policy("later", &route(", sectionName: slow"), "LeastRequest"),
+            policy("gone", &route(", sectionName: gone"), "LeastRequest"),
+        ]);
+        let rules = "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: pay}, spec: \
+                     {parentRefs: [{group: '', kind: Service, name: pay}], rules: \
+                     [{name: slow, matches: [{path: {value: /slow}}]}, {name: other}]}}";
+        for document in parse_documents("mesh.yaml", rules).expect("valid") {
+            let object = document.object;
+            let created = 1;
+            state
+                .objects
+                .insert(object.key(), StoredObject { object, created });
+        }
+        let pay = destination(&state, &"default/pay".parse().expect("a name")).expect("exists");
+        let of = |policy: &Arc<TrafficPolicy>| policy.balance.clone().expect("a balancer").algorithm;
+        let rules = pay.ports[&80].rules.iter();
+        let algorithms: Vec<Algorithm> = rules.filter_map(|rule| rule.policy.as_ref().map(of)).collect();
+        assert_eq!(algorithms, [Algorithm::RoundRobin, Algorithm::Random]);
+        assert!(verdict(&state, "whole").0 && verdict(&state, "slow").0);
+        assert_eq!(
+            verdict(&state, "later").2,
+            "BackendTrafficPolicy/default/slow counts for rule \"slow\" of HTTPRoute pay, because it is older"
+        );
+        assert_eq!(
+            verdict(&state, "gone").2,
+            "HTTPRoute/default/pay has no rule named \"gone\""
+        );
     }
 }

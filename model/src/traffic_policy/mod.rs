@@ -6,6 +6,7 @@ mod bounds;
 mod defaults;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -13,6 +14,7 @@ use http::{HeaderName, Method};
 use self::bounds::{percentage, within};
 use crate::FieldError;
 use crate::resilience::{RetryBudget, RetryPolicy, Timeouts};
+use crate::session::SessionPersistence;
 
 /// What a BackendTrafficPolicy says, section by section. [`TrafficPolicy::checked`] holds its bounds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct TrafficPolicy {
     pub retry_constraint: Option<RetryConstraint>,
     pub hedging: Option<Hedging>,
     pub concurrency: Option<AdaptiveConcurrency>,
+    /// Of requests whose rule has none.
+    pub session: Option<SessionPersistence>,
 }
 
 /// Which endpoint a request goes to.
@@ -319,6 +323,14 @@ impl TrafficPolicy {
         Ok(self)
     }
 
+    /// What governs the requests of a route to a service.
+    pub fn joined(of_route: Option<&Arc<Self>>, of_service: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+        match (of_route, of_service) {
+            (Some(route), Some(service)) => Some(Arc::new(route.or(service))),
+            (one, other) => one.or(other).cloned(),
+        }
+    }
+
     /// This policy, and for every section on which it is silent what `other` says.
     #[must_use]
     pub fn or(&self, other: &Self) -> Self {
@@ -335,6 +347,7 @@ impl TrafficPolicy {
             retry_constraint: mine.retry_constraint.or(other.retry_constraint),
             hedging: mine.hedging.or(other.hedging),
             concurrency: mine.concurrency.or(other.concurrency),
+            session: mine.session.or(other.session),
         }
     }
 
@@ -355,6 +368,7 @@ impl TrafficPolicy {
             ("retryConstraint", given(&self.retry_constraint)),
             ("hedging", given(&self.hedging)),
             ("adaptiveConcurrency", given(&self.concurrency)),
+            ("sessionPersistence", given(&self.session)),
         ];
         let given = sections.into_iter();
         given
@@ -371,6 +385,7 @@ impl TrafficPolicy {
             || self.breaker.is_some()
             || self.connection.is_some()
             || self.concurrency.is_some()
+            || self.session.is_some()
     }
 }
 

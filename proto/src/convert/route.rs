@@ -18,14 +18,13 @@ use super::traffic_policy::{traffic_policy_from_wire, traffic_policy_to_wire};
 use crate::v1;
 
 pub(super) fn rule_to_wire(rule: &Rule) -> v1::Rule {
-    let millis = |time: Option<Duration>| time.map_or(0, millis);
     v1::Rule {
         name: rule.name.to_string(),
         matches: rule.matches.iter().map(match_to_wire).collect(),
         filters: rule.filters.iter().map(filter_to_wire).collect(),
         backends: rule.backends.iter().map(backend_to_wire).collect(),
-        request_timeout_ms: millis(rule.timeouts.request),
-        backend_request_timeout_ms: millis(rule.timeouts.backend_request),
+        request_timeout_ms: rule.timeouts.request.map(millis),
+        backend_request_timeout_ms: rule.timeouts.backend_request.map(millis),
         retry: rule.retry.as_ref().map(retry_to_wire),
         session: rule.session.as_ref().map(session_to_wire),
         policy: rule.policy.as_deref().map(traffic_policy_to_wire),
@@ -40,7 +39,7 @@ pub(super) fn rule_from_wire(wire: &v1::Rule) -> Result<Rule, FieldError> {
             "is empty: everything is one match of the prefix \"/\"",
         ));
     }
-    let time = |ms: u64| Some(Duration::from_millis(ms));
+    let time = |ms: Option<u64>| ms.map(Duration::from_millis);
     Ok(Rule {
         name: wire.name.as_str().into(),
         matches: items("matches", &wire.matches, match_from_wire)?,

@@ -13,6 +13,7 @@ use model::traffic_policy::{
 
 use super::read::{items, millis, parse};
 use super::route::{retry_from_wire, retry_to_wire};
+use super::session::{session_from_wire, session_to_wire};
 use crate::v1;
 
 pub(super) fn traffic_policy_to_wire(policy: &TrafficPolicy) -> v1::TrafficPolicy {
@@ -25,8 +26,8 @@ pub(super) fn traffic_policy_to_wire(policy: &TrafficPolicy) -> v1::TrafficPolic
         connection: policy.connection.as_ref().map(connection_to_wire),
         retry: policy.retry.as_ref().map(retry_to_wire),
         timeouts: policy.timeouts.map(|timeouts| v1::PolicyTimeouts {
-            request_ms: timeouts.request.map_or(0, millis),
-            backend_request_ms: timeouts.backend_request.map_or(0, millis),
+            request_ms: timeouts.request.map(millis),
+            backend_request_ms: timeouts.backend_request.map(millis),
         }),
         retry_constraint: policy.retry_constraint.map(|constraint| v1::RetryConstraint {
             percent: u32::from(constraint.percent),
@@ -41,6 +42,7 @@ pub(super) fn traffic_policy_to_wire(policy: &TrafficPolicy) -> v1::TrafficPolic
             max: concurrency.max,
             interval_ms: millis(concurrency.interval),
         }),
+        session: policy.session.as_ref().map(session_to_wire),
     }
 }
 
@@ -72,6 +74,7 @@ pub(super) fn traffic_policy_from_wire(wire: &v1::TrafficPolicy) -> Result<Traff
             max: concurrency.max,
             interval: Duration::from_millis(concurrency.interval_ms),
         }),
+        session: read(wire.session.as_ref(), session_from_wire).map_err(within("session"))?,
     };
     policy.checked()
 }
@@ -335,7 +338,7 @@ fn connection_from_wire(wire: &v1::ConnectionPolicy) -> ConnectionPolicy {
 }
 
 fn timeouts_from_wire(wire: &v1::PolicyTimeouts) -> Result<Timeouts, FieldError> {
-    let time = |ms: u64| Some(Duration::from_millis(ms));
+    let time = |ms: Option<u64>| ms.map(Duration::from_millis);
     Timeouts::new(time(wire.request_ms), time(wire.backend_request_ms))
         .map_err(|error| FieldError::at("backend_request_ms", error.why))
 }

@@ -11,12 +11,14 @@ use decision::message::host;
 use decision::traffic::route::{RequestView, RouteTable};
 use decision::traffic::session::EndpointKey;
 use decision::traffic::shadow::{Example, Governed as Verdict};
+use http::HeaderMap;
 use model::route::Rule;
 use model::{Destination, ServicePort, Snapshot};
 
-use super::Lane;
+use super::{Lane, Measurements};
 use crate::gateway::plan::Plan;
 use crate::http::gate::Gate;
+use crate::http::session::Sticky;
 use crate::shadow::{self, Watch};
 use crate::stats::Direction;
 use crate::telemetry::Labels;
@@ -31,7 +33,10 @@ pub(crate) struct Known {
     pub(crate) labels: Rc<Labels>,
     /// Where its requests are compared with routes in shadow; `None` where there are none.
     watch: Option<Arc<Watch>>,
+    /// Whether the policy of any service keeps sessions.
+    pub(crate) has_sessions: bool,
     governed: Governed,
+    pub(super) measured: Rc<Measurements>,
     /// By rule and backend, as they are used.
     lanes: RefCell<HashMap<(usize, usize), Rc<Lane>, foldhash::fast::RandomState>>,
     /// By rule, as they are used.
@@ -110,8 +115,10 @@ impl Known {
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&target), None, None),
+            measured: worker.destinations.measurements(&target),
             lanes: RefCell::default(),
             gates: RefCell::default(),
+            has_sessions: has_sessions(&snapshot),
             snapshot,
             target,
             governed,
@@ -172,10 +179,24 @@ impl Known {
     ) -> Option<usize> {
         (0..rule.backends.len()).find(|at| {
             let lane = self.lane(worker, Some((index, rule)), *at).ok();
+            lane.is_some_and(|lane| has_endpoint(&lane, endpoint))
+        })
+    }
+
+    /// The place of the rule's backend whose own policy keeps the session that a request belongs to, whatever its weight.
+    #[cold]
+    pub(crate) fn backend_of_session(
+        &self,
+        worker: &Worker,
+        (index, rule): (usize, &Rule),
+        headers: &HeaderMap,
+    ) -> Option<usize> {
+        (0..rule.backends.len()).find(|at| {
+            let lane = self.lane(worker, Some((index, rule)), *at).ok();
             lane.is_some_and(|lane| {
-                let set = lane.endpoints.as_ref();
-                let any = |set| Wanted::any(set, lane.policy.as_ref(), 0, Instant::now());
-                set.is_some_and(|set| lane.cluster.has(&any(set), endpoint))
+                let session = lane.policy.as_ref().and_then(|policy| policy.session.as_ref());
+                let wanted = Sticky::of(session, headers).and_then(|sticky| sticky.wanted());
+                wanted.is_some_and(|endpoint| has_endpoint(&lane, endpoint))
             })
         })
     }
@@ -251,4 +272,15 @@ impl Known {
     pub(super) fn is_listener(&self) -> bool {
         matches!(self.governed, Governed::Listener(..))
     }
+}
+
+fn has_endpoint(lane: &Lane, endpoint: EndpointKey) -> bool {
+    let set = lane.endpoints.as_ref();
+    let any = |set| Wanted::any(set, lane.policy.as_ref(), 0, Instant::now());
+    set.is_some_and(|set| lane.cluster.has(&any(set), endpoint))
+}
+
+fn has_sessions(snapshot: &Snapshot) -> bool {
+    let policies = snapshot.endpoints.values().flat_map(|set| set.policies.values());
+    { policies }.any(|policy| policy.session.is_some())
 }

@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use super::plan::{Ending, Plan, Socket};
 use super::streams;
 use crate::connection::speak_http;
-use crate::downstream::{Downstream, Front};
+use crate::downstream::{Downstream, Entry, Front};
 use crate::hello;
 use crate::http::{http1, http2};
 use crate::leg::Leg;
@@ -38,9 +38,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: SocketA
         Some(Transport::Tls) => {
             drop(plan);
             match Box::pin(admit(&worker, stream, client, port)).await {
-                Some(Admitted::Http { sni, leg }) => {
+                Some(Admitted::Http { entry, leg }) => {
                     let is_http2 = leg.alpn() == Some(ALPN_HTTP2);
-                    let downstream = Rc::new(downstream(worker, client, port, Some(sni)));
+                    // From here on the connection is told of changes; one during its handshake it has missed.
+                    if !worker.plan().still_admits(port, &entry) {
+                        return tracing::debug!(%client, "closed: other clients are let in by now");
+                    }
+                    let downstream = Rc::new(downstream(worker, client, port, Some(entry)));
                     if is_http2 {
                         Box::pin(http2::server::serve(downstream, leg, BytesMut::new())).await;
                     } else {
@@ -89,7 +93,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: SocketA
 /// A TLS client that was let in by the name in its handshake.
 enum Admitted {
     /// Its TLS has ended here.
-    Http { sni: Box<str>, leg: Leg },
+    Http { entry: Rc<Entry>, leg: Leg },
     /// Its TLS has ended here, or goes on to a backend with what was read of it.
     Bytes {
         plan: Arc<Plan>,
@@ -136,7 +140,9 @@ async fn shake_hands(
     match plan.ending(listener) {
         Ending::Http(config) => {
             let leg = end_tls(client, config, stream, first).await?;
-            Some(Admitted::Http { sni, leg })
+            let admits = plan.admits(listener);
+            let entry = Rc::new(Entry { sni, admits });
+            Some(Admitted::Http { entry, leg })
         }
         Ending::Bytes(config) => {
             let leg = end_tls(client, config, stream, first).await?;
@@ -185,15 +191,15 @@ async fn end_tls(
     }
 }
 
-fn downstream(worker: Rc<Worker>, client: SocketAddr, port: u16, sni: Option<Box<str>>) -> Downstream {
+fn downstream(worker: Rc<Worker>, client: SocketAddr, port: u16, entry: Option<Rc<Entry>>) -> Downstream {
     Downstream {
         worker,
         client,
         front: Front {
-            is_tls: sni.is_some(),
+            is_tls: entry.is_some(),
             port: Some(port),
         },
-        sni,
+        entry,
         direction: Direction::Outbound,
         peer: None,
         service: None,

@@ -11,7 +11,7 @@ use decision::traffic::route::RequestView;
 use decision::traffic::{filter, split};
 use http::header::SET_COOKIE;
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use model::route::Rule;
 
 use super::answer::{self, Marks, Stop};
@@ -54,7 +54,7 @@ struct Chosen {
 
 async fn steps(
     downstream: &Downstream,
-    parts: Parts,
+    mut parts: Parts,
     body: &ReplaySource,
     refused: Option<Reason>,
     record: &mut Record,
@@ -67,16 +67,16 @@ async fn steps(
 
     // 1. One unambiguous message, and whom it is for.
     let head = Head::judge(&parts, &worker.limits.message)?;
+    head::disbelieve(&mut parts, downstream);
     let written = head.authority(&parts);
     let Found { known, authority } = match downstream.front.port {
         None => {
             let local = downstream.service.as_ref();
             worker.destinations.find(worker, local, written).await?
         }
-        Some(port) => {
-            let sni = downstream.sni.as_deref();
-            worker.destinations.at_gateway(worker, port, sni, written)?
-        }
+        Some(port) => worker
+            .destinations
+            .at_gateway(worker, port, downstream.sni(), written)?,
     };
     record.generation = known.snapshot.generation;
     record.labels = Some(known.labels.clone());
@@ -109,8 +109,8 @@ async fn steps(
         };
         Box::pin(gate.pass(arriving)).await?;
     }
-    let sticky = Sticky::of(rule, &parts.headers);
-    let backend = choose_backend(worker, &known, rule, sticky.as_deref())?;
+    let sticky = Sticky::of(rule.and_then(|(_, rule)| rule.session.as_ref()), &parts.headers);
+    let backend = choose_backend(worker, &known, rule, sticky.as_deref(), &parts.headers)?;
     let lane = known.lane(worker, rule, backend)?;
     record.labels = Some(lane.labels.clone());
     let deadline = Deadline::new(record.started(), &lane.timeouts, until);
@@ -129,9 +129,12 @@ async fn steps(
     if let Some(faults) = &lane.faults {
         Box::pin(fault::inject(worker, faults, &view, &deadline)).await?;
     }
-    let affinity = match lane.policy {
-        None => Affinity::default(),
-        Some(_) => lane.affinity(&parts.headers, downstream.client.ip(), || worker.dice()),
+    let (affinity, sticky) = match &lane.policy {
+        None => (Affinity::default(), sticky),
+        Some(policy) => (
+            lane.affinity(&parts.headers, downstream.client.ip(), || worker.dice()),
+            sticky.or_else(|| Sticky::of(policy.session.as_ref(), &parts.headers)),
+        ),
     };
 
     // 3. What is sent: without what was meant for this hop only, and as the filters want it.
@@ -187,13 +190,14 @@ async fn steps(
     })
 }
 
-/// The place of the backend that a request goes to: that of its session, as long as its endpoint is there, or else one by
-/// weight.
+/// The place of the backend that a request goes to: that of its session, whether the rule or the policy of a backend keeps
+/// it, as long as its endpoint is there, or else one by weight.
 fn choose_backend(
     worker: &Worker,
     known: &Known,
     rule: Option<(usize, &Rule)>,
     sticky: Option<&Sticky<'_>>,
+    headers: &HeaderMap,
 ) -> Result<usize, Reason> {
     let Some((index, rule)) = rule else {
         return Ok(0);
@@ -205,6 +209,12 @@ fn choose_backend(
     }
     // Rolled only where there is a choice: dice that are thrown away are missing from an even split.
     let dice = if rule.backends.len() > 1 {
+        if sticky.is_none()
+            && known.has_sessions
+            && let Some(backend) = known.backend_of_session(worker, (index, rule), headers)
+        {
+            return Ok(backend);
+        }
         worker.split_dice()
     } else {
         0

@@ -5,23 +5,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use decision::traffic::session::{self, EndpointKey, Token};
 use http::HeaderMap;
-use model::route::Rule;
 use model::session::SessionPersistence;
 
 use super::answer::Marks;
 use crate::downstream::Front;
 
-/// The session of one request, where its rule keeps some.
-pub(crate) struct Sticky<'r> {
-    session: &'r SessionPersistence,
+/// The session of one request, where its rule or a policy keeps some.
+pub(crate) struct Sticky<'s> {
+    session: &'s SessionPersistence,
     presented: Option<Token>,
     served: Cell<Option<EndpointKey>>,
 }
 
-impl<'r> Sticky<'r> {
-    /// Boxed: most rules keep no sessions.
-    pub(crate) fn of(rule: Option<(usize, &'r Rule)>, headers: &HeaderMap) -> Option<Box<Self>> {
-        let session = rule?.1.session.as_ref()?;
+impl<'s> Sticky<'s> {
+    /// Boxed: most requests have none.
+    pub(crate) fn of(session: Option<&'s SessionPersistence>, headers: &HeaderMap) -> Option<Box<Self>> {
+        let session = session?;
         Some(Box::new(Self {
             presented: session::presented(session, headers, now()),
             session,

@@ -257,6 +257,18 @@ impl Record {
         self.close();
     }
 
+    /// What follows is another protocol. The permit is kept for [`release`](Self::release).
+    pub(crate) fn switched(&mut self) {
+        let held = self.held.take();
+        self.close();
+        self.held = held;
+    }
+
+    /// Gives the permit to whoever goes on.
+    pub(crate) fn release(&mut self) -> Option<Permit> {
+        self.held.take()
+    }
+
     pub(crate) fn body_failed(&mut self, reason: Reason) {
         self.reason = Some(reason);
         self.close();

@@ -14,7 +14,7 @@ mod pool;
 mod terms;
 mod watch;
 
-pub(crate) use cluster::{Cluster, Surroundings, Wanted};
+pub(crate) use cluster::{Cluster, Shown, Surroundings, Wanted};
 pub(crate) use dial::{Route, Spoken};
 pub(crate) use joint::{ConnectionPermit, Joints, Permit};
 pub(crate) use member::{Picked, Place};

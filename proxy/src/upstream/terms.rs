@@ -98,8 +98,7 @@ impl Terms {
 
     /// Whether no more connections may be opened now.
     pub(super) fn is_full(&self) -> bool {
-        // What was opened by asking is closed again at once.
-        self.permit().is_none()
+        self.joint.is_full(&self.endpoint, self.breaker.as_ref())
     }
 
     /// A connection has become free.

@@ -15,6 +15,7 @@ use super::check::{At, Distinct, key};
 use super::kind::{Kind, ObjectKey, ObjectName};
 use super::reference::{GATEWAY_GROUP, core_is_empty};
 use super::route::duration;
+use super::session::session;
 
 /// Most targets of one policy (Gateway API's limit for its own).
 const MAX_TARGETS: usize = 16;
@@ -34,7 +35,7 @@ pub struct TrafficTarget {
     /// Service, HTTPRoute or GRPCRoute.
     pub kind: Kind,
     pub name: ObjectName,
-    /// `sectionName`: a port of the Service by its name. Always `None` for a route.
+    /// `sectionName`: a port of the Service, or a rule of the route, by its name.
     pub section: Option<String>,
 }
 
@@ -81,6 +82,9 @@ pub(super) fn policy(at: &At<'_>, policy: BackendTrafficPolicy) -> Option<Traffi
         retry: spec
             .retry
             .and_then(|retry| requests::retry(&at.field("retry"), retry)),
+        session: key
+            .as_ref()
+            .and_then(|key| session(&at, key, spec.session_persistence)),
     };
     let policy = at.keep(policy.checked());
     Some(TrafficPolicyObject {
@@ -128,10 +132,6 @@ fn target_of(at: &At<'_>, target: TargetRef) -> Option<TrafficTarget> {
             .refuse(format!("{given:?} has no {kind}; its group is {group:?}"));
     }
     let section = target.section_name.filter(|section| !section.is_empty());
-    if section.is_some() && kind != Kind::Service {
-        at.field("sectionName")
-            .refuse("is not supported for a route: all its rules are meant");
-    }
     let Some(name) = target.name else {
         at.refuse("name is missing");
         return None;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use gateway_api::experimental::httproutes::HttpRouteRulesSessionPersistence;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
@@ -27,6 +28,8 @@ pub(super) struct Spec {
     pub(super) retry_constraint: Option<RetryConstraint>,
     pub(super) hedging: Option<Hedging>,
     pub(super) adaptive_concurrency: Option<AdaptiveConcurrency>,
+    /// Gateway API's, as in a rule.
+    pub(super) session_persistence: Option<HttpRouteRulesSessionPersistence>,
 }
 
 #[derive(Debug, Default, Deserialize)]
