@@ -237,13 +237,15 @@ async fn closing(name: &'static str, ill: &Arc<AtomicBool>, speaks_first: bool) 
 #[tokio::test]
 async fn an_opaque_workload_must_keep_a_connection_open() {
     // The last time is shorter than a connection must stay open where there is more time.
-    for (time, speaks_first) in [("1s", true), ("1s", false), ("99ms", false)] {
+    for (time, speaks_first) in [("1s", true), ("1s", false), ("50ms", false)] {
         let [ill, well] = switches();
         let apps = [
             closing("a", &ill, speaks_first).await,
             closing("b", &well, speaks_first).await,
         ];
-        let check = format!("healthCheck: {{active: {{type: TCP, timeout: {time}, interval: 30ms}}}}");
+        let check = format!(
+            "healthCheck: {{active: {{type: TCP, timeout: {time}, interval: 30ms, unhealthyThreshold: 9}}}}"
+        );
         let mesh = Mesh::with(&(yaml::service("pay", 80, "tcp") + &policy(&check))).await;
         let _a = mesh.workload("pay").app(apps[0].address).start().await;
         let _b = mesh.workload("pay").app(apps[1].address).start().await;
