@@ -23,6 +23,10 @@ pub(crate) struct Apply {
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true,
           default_missing_value = "30s", value_parser = wait)]
     pub(crate) wait: Option<Duration>,
+    /// Takes routes without those of their rules that cannot be followed, which their status then says
+    /// (`PartiallyInvalid`), instead of refusing everything.
+    #[arg(long)]
+    in_part: bool,
     /// Checks only; changes nothing.
     #[arg(long)]
     dry_run: bool,
@@ -38,6 +42,7 @@ impl Apply {
         let request = ApplyRequest {
             files: files.clone(),
             dry_run: self.dry_run,
+            in_part: self.in_part,
         };
         let answer = operator.apply(request).await.map_err(refused)?.into_inner();
         if !answer.errors.is_empty() {

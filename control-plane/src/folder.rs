@@ -123,7 +123,18 @@ fn changes_of(
     let mut kept: BTreeSet<&str> = BTreeSet::new();
     for (path, text) in files {
         let name = file_name(path);
-        let documents = match parse_documents(path, text) {
+        let documents = parse_documents(path, text).and_then(|documents| {
+            let unusable: Vec<Diagnostic> = documents
+                .iter()
+                .flat_map(|document| document.unusable(path))
+                .collect();
+            if unusable.is_empty() {
+                Ok(documents)
+            } else {
+                Err(unusable)
+            }
+        });
+        let documents = match documents {
             Ok(documents) => documents,
             Err(found) => {
                 problems.extend(found);

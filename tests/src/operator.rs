@@ -44,6 +44,21 @@ impl Operator {
 
     /// Applies YAML; the answer may hold errors.
     pub async fn try_apply(&self, yaml: &str) -> ApplyResponse {
+        self.send(yaml, false).await
+    }
+
+    /// Applies YAML without what of it cannot be followed, and returns the generation in which it is in force.
+    pub async fn apply_in_part(&self, yaml: &str) -> u64 {
+        let response = self.send(yaml, true).await;
+        assert!(
+            response.errors.is_empty(),
+            "refused: {:#?}\n{yaml}",
+            response.errors
+        );
+        response.generation
+    }
+
+    async fn send(&self, yaml: &str, in_part: bool) -> ApplyResponse {
         let files = vec![SourceFile {
             name: "test.yaml".to_owned(),
             text: yaml.to_owned(),
@@ -51,6 +66,7 @@ impl Operator {
         let request = ApplyRequest {
             files,
             dry_run: false,
+            in_part,
         };
         within("apply", self.client.clone().apply(request))
             .await

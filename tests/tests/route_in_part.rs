@@ -46,7 +46,11 @@ impl Shop {
         let spec = format!(
             "{{parentRefs: [{{name: edge}}, {{group: '', kind: Service, name: red}}], rules: [{rules}]}}"
         );
-        self.mesh.apply(&yaml::object("HTTPRoute", "shop", &spec)).await;
+        let operator = self.mesh.operator();
+        let generation = operator
+            .apply_in_part(&yaml::object("HTTPRoute", "shop", &spec))
+            .await;
+        operator.in_use(generation).await;
     }
 
     /// What becomes of a request, by the gateway and by a sidecar: the application, or status and reason.
@@ -177,14 +181,17 @@ async fn a_rule_that_cannot_be_followed_is_dropped_and_the_others_stay() {
     let file = shop.mesh.path().join("shop.yaml");
     let spec = format!("{{parentRefs: [{{name: edge}}], rules: [{bad}, {rest}]}}");
     std::fs::write(&file, yaml::object("HTTPRoute", "shop", &spec)).unwrap();
-    let output = shop.mesh.weft(&["apply", "-f", "shop.yaml"]).await;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        output.status.success()
-            && told.contains("spec.rules[0].matches[0].headers[0].value")
-            && told.contains("so that the rule is left out"),
-        "{told}"
-    );
+    let field = "spec.rules[0].matches[0].headers[0].value";
+    for (flags, applies, why) in [
+        (&[][..], false, "nothing was applied"),
+        (&["--in-part"][..], true, "so that the rule is left out"),
+    ] {
+        let command = [&["apply", "-f", "shop.yaml"][..], flags].concat();
+        let output = shop.mesh.weft(&command).await;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), applies, "{told}");
+        assert!(told.contains(field) && told.contains(why), "{told}");
+    }
     // With nothing left of it, nobody is governed by it.
     shop.apply(&bad).await;
     assert_eq!(

@@ -113,6 +113,7 @@ async fn apply(mut client: OperatorClient<Channel>, text: String) -> Result<(), 
     let request = ApplyRequest {
         files,
         dry_run: false,
+        in_part: false,
     };
     let answer = client.apply(request).await;
     let answer = answer.map_err(|status| MeshError::Operator(status.to_string()))?;

@@ -18,7 +18,7 @@ use crate::callers::Caller;
 use crate::folder::Folder;
 use crate::mesh::{ConfigChange, Delete, Mesh, Upsert};
 use crate::settings::Limits;
-use crate::sources::{Diagnostic, FileDocument, Kind, ObjectKey, parse_files};
+use crate::sources::{Diagnostic, FileDocument, Kind, ObjectKey, Unusable, parse_files};
 use crate::store::{Store, StoreError};
 use crate::stream::Fleet;
 use crate::tasks::Tasks;
@@ -44,8 +44,17 @@ pub(crate) struct OperatorService {
 impl Operator for OperatorService {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
         let who = caller(&request);
-        let v1::ApplyRequest { files, dry_run } = request.into_inner();
-        let read = tokio::task::spawn_blocking(move || read(&files)).await;
+        let v1::ApplyRequest {
+            files,
+            dry_run,
+            in_part,
+        } = request.into_inner();
+        let unusable = if in_part {
+            Unusable::LeftOut
+        } else {
+            Unusable::Refused
+        };
+        let read = tokio::task::spawn_blocking(move || read(&files, unusable)).await;
         let documents = match read.map_err(|_| Status::internal("reading was cut off"))? {
             Ok(documents) => documents,
             Err(problems) => return Ok(Response::new(self.refused(&problems))),
@@ -267,12 +276,12 @@ fn not_made(error: TokenError) -> Status {
 }
 
 /// All objects of all files, or everything that is wrong with them.
-fn read(files: &[v1::SourceFile]) -> Result<Vec<FileDocument>, Vec<Diagnostic>> {
+fn read(files: &[v1::SourceFile], unusable: Unusable) -> Result<Vec<FileDocument>, Vec<Diagnostic>> {
     if files.len() > MAX_FILES {
         return Err(vec![Diagnostic::of_file(
             "",
             format!("more than {MAX_FILES} files"),
         )]);
     }
-    parse_files(files.iter().map(|file| (&*file.name, &*file.text)))
+    parse_files(files.iter().map(|file| (&*file.name, &*file.text)), unusable)
 }

@@ -18,7 +18,7 @@ mod words;
 
 use model::{Generation, MeshDomain};
 
-use crate::sources::{Diagnostic, FileDocument, Object, parse_files};
+use crate::sources::{Diagnostic, FileDocument, Object, Unusable, parse_files};
 use crate::view::{MeshState, StoredObject};
 
 pub use call::{Call, Caller};
@@ -46,7 +46,7 @@ impl Configuration {
     /// Everything that `weft apply` would refuse.
     pub fn read<'t>(files: impl IntoIterator<Item = (&'t str, &'t str)>) -> Result<Self, Vec<Diagnostic>> {
         let files: Vec<(&str, &str)> = files.into_iter().collect();
-        let documents = parse_files(files.iter().copied())?;
+        let documents = parse_files(files.iter().copied(), Unusable::Refused)?;
         Ok(Self {
             files: files.into_iter().map(|(name, _)| name.to_owned()).collect(),
             documents,

@@ -24,8 +24,11 @@ pub(super) fn all<T>(
         path: FieldPath::default(),
     });
     let mut errors = notes.errors.into_inner();
-    // Whatever is no part of a route's rule cannot be left out alone.
+    // Whatever is no part of a route's rule cannot be left out alone. Who is refused anyway is told everything.
     errors.extend(notes.unusable.into_inner());
+    if !errors.is_empty() {
+        errors.extend(notes.taken.into_inner());
+    }
     let clean = errors.is_empty();
     faults.extend(errors.into_iter().map(|FieldError { path, why }| Fault {
         place: root.place_of(&path),
@@ -40,6 +43,8 @@ pub(super) fn all<T>(
 struct Notes {
     errors: RefCell<Vec<FieldError>>,
     unusable: RefCell<Vec<FieldError>>,
+    /// Of what was unusable, that which rules took as theirs.
+    taken: RefCell<Vec<FieldError>>,
 }
 
 /// A field that is being read. Reading goes on after an error with whatever stands in for the value.
@@ -96,7 +101,9 @@ impl At<'_> {
     pub(super) fn take_unusable(&self) -> Vec<FieldError> {
         let mut noted = self.notes.unusable.borrow_mut();
         let is_within = |error: &mut FieldError| error.path.0.starts_with(&self.path.0);
-        noted.extract_if(.., is_within).collect()
+        let taken: Vec<FieldError> = noted.extract_if(.., is_within).collect();
+        self.notes.taken.borrow_mut().extend(taken.iter().cloned());
+        taken
     }
 
     fn placed(&self, error: FieldError) -> FieldError {

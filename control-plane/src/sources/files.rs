@@ -11,6 +11,14 @@ pub struct FileDocument {
     pub document: Document,
 }
 
+/// What becomes of a route with a rule that cannot be followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    Refused,
+    /// The route is taken without it.
+    LeftOut,
+}
+
 /// Reads all documents of files, given as name and text, in their order.
 ///
 /// # Errors
@@ -18,6 +26,7 @@ pub struct FileDocument {
 /// counts as read.
 pub fn parse_files<'t>(
     files: impl IntoIterator<Item = (&'t str, &'t str)>,
+    unusable: Unusable,
 ) -> Result<Vec<FileDocument>, Vec<Diagnostic>> {
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
     let mut seen: BTreeMap<ObjectKey, &str> = BTreeMap::new();
@@ -30,6 +39,9 @@ pub fn parse_files<'t>(
             }
         };
         for document in found {
+            if unusable == Unusable::Refused {
+                problems.extend(document.unusable(file));
+            }
             let key = document.object.key();
             if let Some(other) = seen.insert(key.clone(), file) {
                 let why = format!("{key} is already given in {other}");

@@ -49,7 +49,7 @@ pub use build::{MAX_DEPTH, MAX_EXPANDED_BYTES, MAX_NODES};
 pub use core_v1::{ConfigMap, Namespace, Secret};
 pub use diagnostic::Diagnostic;
 pub use fault::FaultPolicy;
-pub use files::{FileDocument, parse_files};
+pub use files::{FileDocument, Unusable, parse_files};
 pub use folder::{DEBOUNCE, MAX_FILES, MAX_FOLDER_BYTES, WatchError, Watcher, read_folder};
 pub use gateway::{
     Address, CONTROLLER_NAME, DEFAULT_CLASS, Frontend, GatewayClass, GatewayObject, UnservableGateway,
@@ -89,7 +89,8 @@ pub struct Document {
 ///
 /// # Errors
 /// All problems of all documents, in the order of their lines, at most [`MAX_DIAGNOSTICS`]. Where there is
-/// one, no document counts as read.
+/// one, no document counts as read. A rule that cannot be followed is none by itself ([`Document::unusable`]), since what was
+/// applied in part is read again as it was.
 pub fn parse_documents(file: &str, text: &str) -> Result<Vec<Document>, Vec<Diagnostic>> {
     if text.len() > MAX_FILE_BYTES {
         return Err(vec![Diagnostic::of_file(
@@ -127,12 +128,11 @@ pub fn parse_documents(file: &str, text: &str) -> Result<Vec<Document>, Vec<Diag
     if faults.is_empty() {
         return Ok(documents);
     }
-    faults.sort_by_key(|fault| fault.place);
-    Err(faults
-        .into_iter()
-        .take(MAX_DIAGNOSTICS)
-        .map(|fault| fault.in_file(file))
-        .collect())
+    let mut problems: Vec<Diagnostic> = faults.into_iter().map(|fault| fault.in_file(file)).collect();
+    problems.extend(documents.iter().flat_map(|document| document.unusable(file)));
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    problems.truncate(MAX_DIAGNOSTICS);
+    Err(problems)
 }
 
 /// `None` for an empty document, and where something is wrong, which then stands in `faults`.

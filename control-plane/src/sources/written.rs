@@ -5,7 +5,7 @@ use serde_json::Value;
 use serde_saphyr::SerializerOptions;
 
 use super::tree::{Node, Place};
-use super::{Document, build, split};
+use super::{Diagnostic, Document, Object, build, split};
 
 /// What a text of exactly one document says, its comments left out. `None` for any other text.
 pub fn value_of(text: &str) -> Option<Value> {
@@ -13,6 +13,25 @@ pub fn value_of(text: &str) -> Option<Value> {
 }
 
 impl Document {
+    /// What is wrong with rules that cannot be followed; `file` is what the document stands in.
+    pub fn unusable(&self, file: &str) -> Vec<Diagnostic> {
+        let Object::Route(route) = &self.object else {
+            return Vec::new();
+        };
+        let errors = route.rules.iter().flat_map(|rule| &rule.unusable);
+        let placed = errors.map(|error| {
+            let (line, column) = self.place_of(&error.path);
+            Diagnostic {
+                file: file.to_owned(),
+                line,
+                column,
+                field: error.path.to_string(),
+                message: error.why.clone(),
+            }
+        });
+        placed.collect()
+    }
+
     /// The line and the column of a field in the document's file, or those of the nearest thing around it that there is.
     pub fn place_of(&self, path: &FieldPath) -> (u32, u32) {
         let Some(root) = tree(&self.text) else {

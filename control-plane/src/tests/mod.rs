@@ -155,6 +155,7 @@ impl Plane {
         let request = v1::ApplyRequest {
             files: vec![file],
             dry_run: false,
+            in_part: false,
         };
         soon(self.operator().await.apply(request))
             .await

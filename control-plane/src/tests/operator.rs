@@ -36,10 +36,14 @@ async fn all_is_applied_or_nothing() {
     let mut operator = plane.operator().await;
     let mut apply = async |texts: &[&str], dry_run| {
         let files = files(texts);
-        soon(operator.apply(v1::ApplyRequest { files, dry_run }))
-            .await
-            .unwrap()
-            .into_inner()
+        soon(operator.apply(v1::ApplyRequest {
+            files,
+            dry_run,
+            in_part: false,
+        }))
+        .await
+        .unwrap()
+        .into_inner()
     };
     let bad = apply(
         &[
@@ -239,6 +243,7 @@ async fn objects_and_workloads_have_bounds() {
     let request = v1::ApplyRequest {
         files: files(&[CART, &second]),
         dry_run: false,
+        in_part: false,
     };
     let refused = soon(operator.apply(request)).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);

@@ -199,6 +199,7 @@ async fn what_a_secret_holds_is_shown_when_asked_for() {
     let request = v1::ApplyRequest {
         files,
         dry_run: false,
+        in_part: false,
     };
     let answer = soon(plane.operator().await.apply(request))
         .await
