@@ -1,5 +1,5 @@
 //! `weft diff`: what applying files would change in the mesh that runs, and which requests it would move; or which live
-//! requests routes in shadow would move.
+//! requests would fare differently if what is in shadow were in force.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -20,8 +20,8 @@ pub(crate) struct Diff {
     /// from a file of the same name and is no longer in it counts as removed.
     #[arg(short, long = "filename", value_name = "FILE|DIR|-", required_unless_present = "live", num_args = 1..)]
     files: Vec<PathBuf>,
-    /// Instead of files: what routes with the annotation weft.dev/shadow: "true" would have done with the requests that
-    /// sidecars and gateways have had since these routes are as they are, by caller.
+    /// Instead of files: what routes and policies with the annotation weft.dev/shadow: "true" would have done with the
+    /// requests that sidecars and gateways have had since these are as they are, by caller.
     #[arg(long, conflicts_with_all = ["files", "whole"])]
     live: bool,
     /// The files are the whole mesh: everything that is in none of them counts as removed.

@@ -1,5 +1,6 @@
 //! Whether a backend that a route names may be used, and the rules of a route with the backends as they resolve.
 
+use model::fault::Fault;
 use model::filter::{ExternalAuth, Filter};
 use model::gateway::StreamRule;
 use model::route::{Backend, Rule};
@@ -9,7 +10,8 @@ use model::{Hostname, ServicePort};
 use super::attach::{Judged, Objection};
 use super::backend_tls::policy_for;
 use super::grant::{Referent, may_refer};
-use super::{MeshState, fault, traffic_policy};
+use super::shadow::in_force;
+use super::{MeshState, fault, policy_shadow, traffic_policy};
 use crate::sources::{BackendRef, BackendTarget, Kind, Object, ObjectKey, RouteObject, StreamRoute};
 
 /// Whose traffic it is.
@@ -142,8 +144,12 @@ pub fn unresolved(
 
 /// The route's rules with their names.
 pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) -> Vec<Rule> {
-    let policy = traffic_policy::of_route(state, &route.key);
-    let faults = fault::of_route(state, &route.key);
+    let namespace = &route.key.namespace;
+    let policies = in_force(state.traffic_policies_in(namespace));
+    let policy = traffic_policy::of_route(&policies, &route.key).map(|policy| policy.policy.clone());
+    let faults = fault::of_route(&in_force(state.fault_policies_in(namespace)), &route.key);
+    let faults: Vec<Fault> = faults.into_iter().map(|policy| policy.fault.clone()).collect();
+    let shadow = policy_shadow::of_route(state, &route.key);
     let of_policy = policy.as_ref().and_then(|policy| policy.session.as_ref());
     let numbered = route.rules.iter().enumerate();
     numbered
@@ -158,6 +164,7 @@ pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) ->
             session: rule.session.as_ref().or(of_policy).cloned(),
             policy: policy.clone(),
             faults: faults.clone(),
+            shadow: shadow.clone(),
         })
         .collect()
 }

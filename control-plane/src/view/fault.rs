@@ -3,43 +3,49 @@
 use std::collections::BTreeMap;
 
 use model::fault::Fault;
-use model::service::Service;
+use model::service::{Port, Service};
 
 use super::MeshState;
 use super::attach::Objection;
+use super::shadow::in_force;
 use super::traffic_policy::exists;
 use crate::sources::{FaultPolicy, Kind, ObjectKey, TrafficTarget};
 
-/// The faults of each port of a Service, where there are some.
+/// The faults of each port of a Service that are in force, where there are some.
 pub(super) fn of_ports(state: &MeshState, service: &Service) -> BTreeMap<u16, Vec<Fault>> {
-    let policies = state.fault_policies_in(&service.name.namespace);
-    let is_meant = |target: &TrafficTarget, port: &model::service::Port| {
+    let policies = in_force(state.fault_policies_in(&service.name.namespace));
+    let of_port = |(number, port): (&u16, &Port)| {
+        let faults = of_port(&policies, service, port).into_iter();
+        let faults: Vec<Fault> = faults.map(|policy| policy.fault.clone()).collect();
+        (!faults.is_empty()).then_some((*number, faults))
+    };
+    service.ports.iter().filter_map(of_port).collect()
+}
+
+/// Those of these that are for a port of a Service.
+pub(super) fn of_port<'s>(
+    policies: &[&'s FaultPolicy],
+    service: &Service,
+    port: &Port,
+) -> Vec<&'s FaultPolicy> {
+    let is_meant = |target: &TrafficTarget| {
         target.kind == Kind::Service
             && target.name.as_str() == service.name.name.as_str()
             && (target.section.is_none() || target.section == port.name)
     };
-    let mut faults = BTreeMap::new();
-    for (number, port) in &service.ports {
-        let meant = policies.iter().filter(|policy| {
-            let mut targets = policy.targets.iter();
-            targets.any(|target| is_meant(target, port))
-        });
-        let of_port: Vec<Fault> = meant.map(|policy| policy.fault.clone()).collect();
-        if !of_port.is_empty() {
-            faults.insert(*number, of_port);
-        }
-    }
-    faults
+    let meant = policies
+        .iter()
+        .filter(|policy| policy.targets.iter().any(is_meant));
+    meant.copied().collect()
 }
 
-/// The faults of a route's rules.
-pub(super) fn of_route(state: &MeshState, route: &ObjectKey) -> Vec<Fault> {
-    let policies = state.fault_policies_in(&route.namespace);
-    let meant = policies.into_iter().filter(|policy| {
-        let mut targets = policy.targets.iter();
-        targets.any(|target| target.kind == route.kind && target.name == route.name)
-    });
-    meant.map(|policy| policy.fault.clone()).collect()
+/// Those of these that are for a route's rules.
+pub(super) fn of_route<'s>(policies: &[&'s FaultPolicy], route: &ObjectKey) -> Vec<&'s FaultPolicy> {
+    let is_meant = |target: &TrafficTarget| target.kind == route.kind && target.name == route.name;
+    let meant = policies
+        .iter()
+        .filter(|policy| policy.targets.iter().any(is_meant));
+    meant.copied().collect()
 }
 
 /// What keeps a policy from each of its targets.

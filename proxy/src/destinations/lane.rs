@@ -20,8 +20,10 @@ use model::{EndpointSet, ServicePort, TrafficPolicy};
 
 use super::Known;
 use crate::hedge::Hedges;
+use crate::http::fault::Faults;
 use crate::http::gate::Gate;
 use crate::http::mirror::MirrorTo;
+use crate::shadow::{InForce, Trial};
 use crate::stats::Direction;
 use crate::telemetry::Labels;
 use crate::upstream::Cluster;
@@ -41,8 +43,8 @@ pub(crate) struct Lane {
     pub(crate) hedges: Option<Hedges>,
     /// What governs the endpoints; `None` where no policy does.
     pub(crate) policy: Option<Arc<TrafficPolicy>>,
-    /// What is done to requests on purpose; `None` where nothing is.
-    pub(crate) faults: Option<Rc<[Fault]>>,
+    /// What is done to requests on purpose, or would be; `None` where nothing is.
+    pub(crate) faults: Option<Faults>,
     /// What the rule wants changed in requests, and behind it what the backend does.
     pub(crate) request: Vec<HeaderModifier>,
     /// The same for answers.
@@ -106,11 +108,24 @@ impl Lane {
         };
         let of_port = endpoints.as_ref().and_then(|set| set.faults.get(&target.port));
         let faults = rule.into_iter().flat_map(|rule| &rule.faults);
-        let faults: Rc<[Fault]> = faults.chain(of_port.into_iter().flatten()).cloned().collect();
+        let in_force: Box<[Fault]> = faults.chain(of_port.into_iter().flatten()).cloned().collect();
+        let timeouts = own_timeouts.or(timeouts);
+        let trial = known.watch.as_ref().and_then(|watch| {
+            let in_force = InForce {
+                policy: policy.as_deref(),
+                faults: &in_force,
+                timeouts: &timeouts,
+            };
+            Trial::of(worker, watch, rule, (&target, endpoints.as_deref()), &in_force)
+        });
+        let faults = Faults {
+            in_force,
+            trial: trial.map(Rc::new),
+        };
         Ok(Self {
-            faults: Some(faults).filter(|faults| !faults.is_empty()),
+            faults: Some(faults).filter(|faults| !faults.in_force.is_empty() || faults.trial.is_some()),
             cluster: worker.cluster(&apart(governs)),
-            timeouts: own_timeouts.or(timeouts),
+            timeouts,
             retry: rule
                 .and_then(|rule| rule.retry.clone())
                 .or_else(|| policy.as_ref().and_then(|policy| policy.retry.clone())),

@@ -127,7 +127,8 @@ async fn steps(
         Box::pin(gate.pass(arriving)).await?;
     }
     if let Some(faults) = &lane.faults {
-        Box::pin(fault::inject(worker, faults, &view, &deadline)).await?;
+        let request = (rule.map(|(_, rule)| rule), written, &view);
+        Box::pin(fault::inject(worker, faults, request, &deadline, record)).await?;
     }
     let (affinity, sticky) = match &lane.policy {
         None => (Affinity::default(), sticky),

@@ -15,7 +15,7 @@ mod terms;
 
 pub(crate) use cluster::{Cluster, Surroundings, Wanted};
 pub(crate) use dial::{Route, Spoken};
-pub(crate) use joint::{ConnectionPermit, Joints, Permit};
+pub(crate) use joint::{ConnectionPermit, Counted, Joint, Joints, Permit};
 pub(crate) use member::{Picked, Place};
 pub(crate) use pool::Age;
 pub(crate) use pool::{Forwarded, Lease, SendFailure, Upstream};

@@ -151,6 +151,8 @@ fn parts(rule: &Rule) -> Parts {
         session,
         policy,
         faults,
+        // Nothing follows it.
+        shadow: _,
     } = rule;
     let timeout = |name, time: Option<_>| time.map(|time| format!("{name} {}", words::of_duration(time)));
     let timeouts = [

@@ -4,9 +4,7 @@ use model::ServicePort;
 use serde_json::{Map, Value, json};
 
 use super::{Condition, Judge, Observed, condition, joined, shown};
-use crate::sources::{
-    BackendRef, CONTROLLER_NAME, GATEWAY_GROUP, Object, ObjectKey, Parent, ParentRef, RouteRule,
-};
+use crate::sources::{BackendRef, CONTROLLER_NAME, GATEWAY_GROUP, Object, Parent, ParentRef, RouteRule};
 use crate::view::attach::{Objection, attached_ports};
 use crate::view::attachments::{AnyRoute, parents_of};
 use crate::view::backend::{Traffic, resolve, resolve_service};
@@ -46,26 +44,10 @@ impl<'s> Judge<'s> {
             let note = "hostnames are ignored, because the parent is a Service";
             accepted.message = joined([accepted.message.as_str(), note].into_iter());
         }
-        if let Some(note) = self.of_shadow(route) {
+        if let Some(note) = route.http().and_then(|route| self.of_shadow("route", route)) {
             accepted.message = joined([accepted.message.as_str(), &note].into_iter());
         }
         vec![accepted, condition("ResolvedRefs", "ResolvedRefs", unresolved)]
-    }
-
-    /// What the owner of a route in shadow should know beside all else.
-    fn of_shadow(&self, route: AnyRoute<'_>) -> Option<String> {
-        let route = route.http()?;
-        let shadow = route.shadow.as_ref()?;
-        let mut note =
-            "the route is in shadow: requests are compared with it, and none follows it".to_owned();
-        let replaced = shadow.replaces.as_ref().map(|name| ObjectKey {
-            name: name.clone(),
-            ..route.key.clone()
-        });
-        if let Some(replaced) = replaced.filter(|key| !self.state.objects.contains_key(key)) {
-            note += &format!("; {replaced}, which it would replace, does not exist");
-        }
-        Some(note)
     }
 
     pub(super) fn route_status(&self, object: &'s Object, observed: &Observed) -> Option<Value> {
@@ -75,7 +57,7 @@ impl<'s> Judge<'s> {
             let accepted = self.accepted(route, index, parent)?;
             let unresolved = self.unresolved(route, traffic(&parent.to));
             let mut accepted = condition("Accepted", "Accepted", accepted.err().into_iter().collect());
-            if let Some(note) = self.of_shadow(route) {
+            if let Some(note) = route.http().and_then(|route| self.of_shadow("route", route)) {
                 accepted.message = joined([accepted.message.as_str(), &note].into_iter());
             }
             let conditions = [accepted, condition("ResolvedRefs", "ResolvedRefs", unresolved)];

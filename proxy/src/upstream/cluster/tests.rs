@@ -26,6 +26,7 @@ fn set(endpoints: Endpoints) -> Arc<EndpointSet> {
         endpoints,
         policies,
         faults: BTreeMap::new(),
+        shadow: BTreeMap::new(),
     })
 }
 
