@@ -221,6 +221,26 @@ async fn a_circuit_breaker_in_shadow_lets_everybody_in_and_counts_whom_it_would_
         differences(&mesh, 3).await,
         [of("visitor", "503 overflow", "service", 3)]
     );
+
+    // The same limit is no difference, whatever else is in shadow.
+    let same = policy(
+        TRAFFIC,
+        "next",
+        &replaces("now"),
+        PAY,
+        "circuitBreaker: {maxParallelRequests: 1}",
+    );
+    let never = "matches: [{path: {value: /never}}], abort: {httpStatus: 503}";
+    mesh.apply(&(same + &policy(FAULT, "never", SHADOW, PAY, never)))
+        .await;
+    let before = app.requests().len();
+    let first = calling(&visitor, "http://pay/");
+    app.arrived(before + 1).await;
+    assert_eq!(visitor.get("http://pay/").await.verdict(), (503, "overflow"));
+    permits.add_permits(1);
+    assert_eq!(first.await.unwrap().status, 200);
+    let (code, told) = compared(&mesh, 2).await;
+    assert_eq!(code, 0, "{told:#}");
 }
 
 #[tokio::test]
