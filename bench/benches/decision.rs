@@ -21,6 +21,7 @@ use model::route::{PathMatch, RequestMatch, Rule};
 use model::{FieldError, MeshDomain};
 
 const VERSION: HeaderName = HeaderName::from_static("x-version");
+const TENANT: HeaderName = HeaderName::from_static("x-tenant");
 
 /// As a browser's fetch through one proxy sends it, about 400 bytes.
 const REQUEST: &[u8] = b"GET /catalogue/00042/items?page=1&sort=price HTTP/1.1\r\n\
@@ -65,10 +66,13 @@ enum Paths {
     Regex,
     /// Which all begin alike.
     LateRegex,
+    /// One for all, which are told apart by a header.
+    Shared,
 }
 
 fn routes(criterion: &mut Criterion) -> Result<(), FieldError> {
-    let headers = headers(REQUEST);
+    let mut headers = headers(REQUEST);
+    headers.insert(TENANT, HeaderValue::from_static("00999"));
     let method = Method::GET;
     let mut group = criterion.benchmark_group("route");
     for (name, paths, counts) in [
@@ -76,6 +80,7 @@ fn routes(criterion: &mut Criterion) -> Result<(), FieldError> {
         ("prefix", Paths::Prefix, &[1, 10, 100, 1_000]),
         ("regex", Paths::Regex, &[1, 1_000]),
         ("regex, all alike", Paths::LateRegex, &[1_000]),
+        ("one path, headers", Paths::Shared, &[1_000]),
     ] {
         for &count in counts {
             let rules = (0..count)
@@ -84,7 +89,7 @@ fn routes(criterion: &mut Criterion) -> Result<(), FieldError> {
             let table = RouteTable::compile(&rules);
             let path = format!("/catalogue/{:05}/items", count - 1);
             let path = match paths {
-                Paths::Exact | Paths::Prefix | Paths::Regex => path,
+                Paths::Exact | Paths::Prefix | Paths::Regex | Paths::Shared => path,
                 Paths::LateRegex => format!("/catalogue/items/{:05}", count - 1),
             };
             let view = RequestView {
@@ -118,11 +123,12 @@ fn rule(paths: Paths, at: usize) -> Result<Rule, FieldError> {
         Paths::Prefix => PathMatch::prefix(&format!("/catalogue/{at:05}"))?,
         Paths::Regex => PathMatch::regex(&format!("/catalogue/{at:05}/[a-z]+"))?,
         Paths::LateRegex => PathMatch::regex(&format!("/catalogue/[a-z]+/{at:05}"))?,
+        Paths::Shared => PathMatch::prefix("/catalogue")?,
     };
-    let headers = if matches!(paths, Paths::Prefix) && at.is_multiple_of(3) {
-        vec![wanted]
-    } else {
-        Vec::new()
+    let headers = match paths {
+        Paths::Prefix if at.is_multiple_of(3) => vec![wanted],
+        Paths::Shared => vec![(TENANT, ValuePattern::Exact(format!("{at:05}"))), wanted],
+        _ => Vec::new(),
     };
     Ok(Rule {
         name: format!("HTTPRoute/shop/catalogue#{at}").into(),
@@ -203,7 +209,7 @@ fn retries(criterion: &mut Criterion) -> Result<(), FieldError> {
     group.bench_function("budget, a retry", |bencher| {
         bencher.iter(|| {
             now += Duration::from_micros(100);
-            budget.try_retry(black_box(now))
+            budget.try_retry(black_box(now), |_| false)
         });
     });
     group.finish();

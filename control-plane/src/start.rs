@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
 use crate::admin;
-use crate::api::{IdentityService, OperatorService};
+use crate::api::{Chronicle, IdentityService, OperatorService};
 use crate::authority::{AuthorityError, Issuer};
 use crate::folder::Folder;
 use crate::mesh::Mesh;
@@ -62,6 +62,7 @@ impl Drop for CutOff {
 struct Rooms {
     mesh: Mesh,
     fleet: Arc<Fleet>,
+    chronicle: Arc<Chronicle>,
     store: Arc<Store>,
     issuer: Arc<Issuer>,
     folder: Arc<Folder>,
@@ -120,6 +121,7 @@ impl ControlPlane {
         let rooms = Rooms {
             mesh,
             fleet: Arc::default(),
+            chronicle: Arc::default(),
             store,
             issuer,
             folder: Arc::new(Folder::new(settings.config)),
@@ -217,6 +219,7 @@ impl Rooms {
         let operator = OperatorService {
             mesh: self.mesh.clone(),
             fleet: self.fleet.clone(),
+            chronicle: self.chronicle.clone(),
             store: self.store.clone(),
             issuer: self.issuer.clone(),
             folder: self.folder.clone(),
@@ -257,6 +260,9 @@ impl Rooms {
             self.fleet.clone(),
             tasks.clone(),
         ));
+        let (mesh, fleet) = (self.mesh.clone(), self.fleet.clone());
+        let (chronicle, until) = (self.chronicle.clone(), tasks.clone());
+        tasks.spawn(async move { chronicle.follow(&mesh, &fleet, &until).await });
         if let Some(watcher) = watcher {
             let (folder, mesh, tasks) = (self.folder.clone(), self.mesh.clone(), tasks.clone());
             self.tasks

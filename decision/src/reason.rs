@@ -101,6 +101,8 @@ reasons! {
     NoRoute = 404, 12, "destination_not_found", "no_route";
     /// The chosen backend reference does not resolve, or a rule has no backend.
     BackendNotFound = 500, 14, "destination_not_found", "backend_not_found";
+    /// The rule, or its backend, has a filter that refers to what does not exist.
+    FilterNotFound = 500, 14, "proxy_configuration_error", "filter_not_found";
     /// The control plane did not answer about this service in time.
     DiscoveryTimeout = 503, 14, "destination_unavailable", "discovery_timeout";
     /// The service has no endpoint that could be tried.

@@ -33,6 +33,14 @@ pub struct EndpointSet {
     pub shadow: BTreeMap<u16, PolicyShadow>,
 }
 
+impl EndpointSet {
+    /// The policy of a port, if it says anything about its endpoints.
+    pub fn governing(&self, port: u16) -> Option<&Arc<TrafficPolicy>> {
+        let policy = self.policies.get(&port);
+        policy.filter(|policy| policy.governs_endpoints())
+    }
+}
+
 /// Where the endpoints of a Service are. A Service has either kind, never both: what is a workload cannot become an
 /// address without an identity by leaving something out.
 #[derive(Debug, Clone, PartialEq, Eq)]

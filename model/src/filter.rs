@@ -5,6 +5,8 @@ mod cors;
 mod mirror;
 mod path;
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue};
 
 use crate::{FieldError, ServicePort};
@@ -32,6 +34,9 @@ pub enum Filter {
     Mirror(Mirror),
     Cors(Cors),
     Auth(ExternalAuth),
+    /// One that refers to something that nobody here knows, by the name as written. It cannot be done and must not be left
+    /// out, so its requests are refused (Gateway API `HTTPRouteFilter.type`).
+    Unresolved(Arc<str>),
 }
 
 impl Filter {
@@ -44,12 +49,13 @@ impl Filter {
             | Self::ResponseHeaders(_)
             | Self::Redirect(_)
             | Self::Rewrite(_)
-            | Self::Cors(_) => None,
+            | Self::Cors(_)
+            | Self::Unresolved(_) => None,
         }
     }
 
-    /// Whether the filters of one rule, or of one backend, go together: mirrors and authorizations may be repeated and
-    /// the others not, and a redirect and a rewrite exclude each other (Gateway API `HTTPRouteRule.filters`).
+    /// Whether the filters of one rule, or of one backend, go together: mirrors, authorizations and what is not
+    /// known may be repeated and the others not, and a redirect and a rewrite exclude each other (Gateway API `HTTPRouteRule.filters`).
     ///
     /// # Errors
     /// At the item that cannot stand behind those before it.
@@ -60,7 +66,7 @@ impl Filter {
                     (Self::Redirect(_), Self::Rewrite(_)) | (Self::Rewrite(_), Self::Redirect(_)) => {
                         format!("cannot stand beside item {first}: a request is redirected or rewritten")
                     }
-                    (Self::Mirror(_), _) | (Self::Auth(_), _) => continue,
+                    (Self::Mirror(_) | Self::Auth(_) | Self::Unresolved(_), _) => continue,
                     _ if std::mem::discriminant(earlier) == std::mem::discriminant(filter) => {
                         format!("is the same as item {first}")
                     }

@@ -16,6 +16,8 @@ pub struct Gateway {
     pub name: ServiceName,
     /// Where its ports are bound (`spec.addresses`); empty is every address of the machine.
     pub addresses: Vec<IpAddr>,
+    /// Shown to backends outside the mesh that ask for one in TLS (`spec.tls.backend.clientCertificateRef`).
+    pub client_certificate: Option<Arc<Certificate>>,
     /// Those that are accepted, of the Gateway and of its ListenerSets; each name once. Listeners of one port have one
     /// [`Transport`], beside which there may be UDP, and differ in their host names.
     pub listeners: Vec<Listener>,
@@ -61,6 +63,14 @@ pub enum Transport {
 }
 
 impl Serves {
+    /// `None` where it is not HTTP that is served.
+    pub fn http_routes(&self) -> Option<&HttpRoutes> {
+        match self {
+            Self::Http(routes) | Self::Https(_, routes) => Some(routes),
+            Self::TlsTerminate(..) | Self::TlsPassthrough(_) | Self::Tcp(_) | Self::Udp(_) => None,
+        }
+    }
+
     pub fn transport(&self) -> Transport {
         match self {
             Self::Http(_) => Transport::Http,

@@ -140,7 +140,7 @@ pub struct RetryBudget {
     pub ratio: f64,
     /// How long a request counts.
     pub window: Duration,
-    /// Retries per `min_interval` that are allowed besides. A worker's share of them may be no whole number.
+    /// Retries per `min_interval` that are allowed besides.
     pub min_retries: f64,
     pub min_interval: Duration,
 }

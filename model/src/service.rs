@@ -49,7 +49,7 @@ pub enum AppProtocol {
 impl AppProtocol {
     /// Reads `appProtocol`. Unknown values are refused rather than guessed.
     pub fn from_app_protocol(text: &str) -> Result<Self, FieldError> {
-        match text {
+        match text.to_ascii_lowercase().as_str() {
             "http" | "kubernetes.io/ws" => Ok(Self::Http),
             "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => Ok(Self::Http2),
             "tcp" | "tls" | "https" | "kubernetes.io/wss" => Ok(Self::Tcp),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::route::Rule;
 use crate::{AppProtocol, Destination, EndpointSet, FieldError, Gateway, ServiceName, ServicePort};
 
 /// Counts the mesh's changes; a higher one is newer. 0 is "nothing yet".
@@ -101,6 +102,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Of all destinations, and of all listeners.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        let destinations = self.destinations.values().flatten();
+        let of_ports =
+            destinations.flat_map(|destination| destination.ports.values().flat_map(|port| &port.rules));
+        let listeners = self.gateway.iter().flat_map(|gateway| &gateway.listeners);
+        let of_listeners = listeners.filter_map(|listener| listener.serves.http_routes());
+        of_ports.chain(of_listeners.flat_map(|routes| &routes.rules))
+    }
+
     /// The snapshot after these changes, which came with `generation`.
     #[must_use]
     pub fn with(&self, generation: Generation, changed: Vec<Resource>, removed: &[ResourceName]) -> Self {

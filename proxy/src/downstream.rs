@@ -8,6 +8,7 @@ use decision::Reason;
 use http::Request;
 use model::ServicePort;
 
+use crate::gateway::plan::Admits;
 use crate::http::body::RequestBody;
 use crate::stats::Direction;
 use crate::telemetry::Labels;
@@ -18,8 +19,8 @@ pub(crate) struct Downstream {
     pub(crate) worker: Rc<Worker>,
     pub(crate) client: SocketAddr,
     pub(crate) front: Front,
-    /// What the client named in its handshake with a gateway, in lower case; empty where it named nothing.
-    pub(crate) sni: Option<Box<str>>,
+    /// How it got in, where its TLS ended at a gateway.
+    pub(crate) entry: Option<Rc<Entry>>,
     pub(crate) direction: Direction,
     /// Only over mTLS.
     pub(crate) peer: Option<VerifiedPeer>,
@@ -27,6 +28,21 @@ pub(crate) struct Downstream {
     pub(crate) service: Option<ServicePort>,
     /// Of every request, where the connection decides that.
     pub(crate) labels: Option<Rc<Labels>>,
+}
+
+/// How a client was let in by TLS that ends at a gateway.
+pub(crate) struct Entry {
+    /// What it named in its handshake, in lower case; empty where it named nothing.
+    pub(crate) sni: Box<str>,
+    /// Whose clients were let in then.
+    pub(crate) admits: Admits,
+}
+
+impl Downstream {
+    /// What the client named in its handshake with a gateway; `None` without TLS.
+    pub(crate) fn sni(&self) -> Option<&str> {
+        self.entry.as_deref().map(|entry| &*entry.sni)
+    }
 }
 
 /// What a client sees in front of it: redirects are written with it, and records say it.

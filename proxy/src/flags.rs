@@ -103,12 +103,18 @@ pub struct SidecarFlags {
     /// For a connection to an endpoint, TLS included.
     #[arg(long, env = "WEFT_CONNECT_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration)]
     pub connect_timeout: std::time::Duration,
+    /// For a TLS handshake of whoever connects.
+    #[arg(long, env = "WEFT_HANDSHAKE_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub handshake_timeout: std::time::Duration,
     /// A connection without a request, or a tunnel without a byte, is closed after it.
     #[arg(long, env = "WEFT_IDLE_TIMEOUT", default_value = "1h", value_parser = humantime::parse_duration)]
     pub idle_timeout: std::time::Duration,
     /// A client of a gateway's UDP port is forgotten after it.
     #[arg(long, env = "WEFT_UDP_IDLE_TIMEOUT", default_value = "60s", value_parser = humantime::parse_duration)]
     pub udp_idle_timeout: std::time::Duration,
+    /// Clients of one UDP port of a gateway; datagrams of others are dropped.
+    #[arg(long, env = "WEFT_UDP_SESSIONS", default_value_t = 4096)]
+    pub udp_sessions: usize,
     /// How long a stopping sidecar lets requests finish.
     #[arg(long, env = "WEFT_DRAIN_TIMEOUT", default_value = "20s", value_parser = humantime::parse_duration)]
     pub drain_timeout: std::time::Duration,
@@ -209,9 +215,11 @@ impl SidecarFlags {
             limits: Limits {
                 header_timeout: self.header_timeout,
                 connect_timeout: self.connect_timeout,
+                handshake_timeout: self.handshake_timeout,
                 idle_timeout: self.idle_timeout,
                 drain_timeout: self.drain_timeout,
                 udp_idle_timeout: self.udp_idle_timeout,
+                udp_sessions: self.udp_sessions,
                 connections_per_source: self.connections_per_source,
                 ..Limits::default()
             },

@@ -1,6 +1,6 @@
 //! Attempts: pick an endpoint, send, judge, and perhaps again.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use decision::Reason;
 use decision::traffic::deadline::{AttemptLimit, Deadline};
@@ -9,7 +9,6 @@ use decision::traffic::lineage::{self, Inherited, TraceId};
 use decision::traffic::retry::{self, Attempts, Outcome, Verdict};
 use http::HeaderMap;
 use http::request::Parts;
-use model::resilience::RetryPolicy;
 use smallvec::SmallVec;
 use tokio::time::timeout_at;
 
@@ -46,7 +45,7 @@ pub(crate) async fn forward(
     record: &mut Record,
 ) -> Result<Forwarded, Reason> {
     let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
-    plan.lane.budget.borrow_mut().request(record.started());
+    plan.lane.budget.request(record.started());
     if let Some(policy) = &plan.lane.policy {
         record.hold(plan.lane.cluster.admit(policy)?);
     }
@@ -56,7 +55,7 @@ pub(crate) async fn forward(
         let now = Instant::now();
         let limit = plan.deadline.attempt(now);
         if let Some(left) = plan.deadline.remaining(now)
-            && !plan.lane.quickest.borrow().can_meet(now, left)
+            && !plan.lane.measured.quickest.borrow().can_meet(now, left)
         {
             return Err(Reason::RequestTimeout);
         }
@@ -83,11 +82,6 @@ pub(crate) async fn forward(
                 ended.result
             }
         };
-        if let Some(hedges) = hedges
-            && result.is_ok()
-        {
-            hedges.answered(picked.took(Instant::now()));
-        }
         if let Some(sticky) = plan.sticky {
             sticky.served(picked.member.key);
         }
@@ -97,9 +91,12 @@ pub(crate) async fn forward(
             return Err(reason);
         }
         let outcome = outcome_of(&result, plan.is_grpc);
-        if plan.lane.policy.is_some() {
-            plan.lane.cluster.judged(&picked, &outcome, Instant::now());
+        if let Some(hedges) = hedges
+            && !is_failure(&outcome)
+        {
+            hedges.answered(picked.took(Instant::now()));
         }
+        judged(plan, &picked, &outcome, limit);
         drop(retrying.take());
         let is_final = is_failure(&outcome)
             && matches!(&result, Ok(forwarded) if lineage::is_final(&forwarded.parts.headers));
@@ -205,10 +202,13 @@ pub(crate) async fn attempt(
         },
     };
     let sent = match sent {
-        Ok(forwarded) if is_undecided(plan.lane.retry.as_ref(), &forwarded) => {
-            Box::pin(peek(forwarded, limit)).await
-        }
-        sent => sent,
+        Ok(forwarded) => match plan.lane.grpc_patience {
+            Some(patience) if is_undecided(&forwarded) && body.is_whole() => {
+                Box::pin(peek(forwarded, limit, patience)).await
+            }
+            _ => Ok(forwarded),
+        },
+        failed => failed,
     };
     match sent {
         Ok(mut forwarded) => {
@@ -220,7 +220,7 @@ pub(crate) async fn attempt(
                 None => picked.responded(now),
             }
             if !forwarded.parts.status.is_server_error() {
-                plan.lane.quickest.borrow_mut().answered(now, took);
+                plan.lane.measured.quickest.borrow_mut().answered(now, took);
             }
             if let Some(bytes) = forwarded.answer.exact() {
                 plan.lane.cluster.answered(bytes);
@@ -231,26 +231,43 @@ pub(crate) async fn attempt(
             Ok(forwarded)
         }
         Err(failure) => {
-            picked.failed(Instant::now());
+            if !is_callers_doing(failure, limit, body) {
+                picked.failed(Instant::now());
+            }
             Err(failure)
         }
     }
 }
 
-/// Whether it takes more than the head to say how a gRPC call went: the policy names statuses, and there is none yet.
-fn is_undecided(policy: Option<&RetryPolicy>, forwarded: &Forwarded) -> bool {
-    let headers = &forwarded.parts.headers;
-    policy.is_some_and(|policy| !policy.grpc_codes.is_empty())
-        && grpc::is_grpc(headers)
-        && grpc::status(headers).is_none()
+/// Whether an attempt ended because its caller went wrong, or waits no longer: no endpoint's fault.
+fn is_callers_doing(failure: Failure, limit: Option<AttemptLimit>, body: &ReplaySource) -> bool {
+    let is_over = matches!(failure, Failure::TimedOut(_)) && limit.is_some_and(|limit| limit.is_callers);
+    is_over || body.failure().is_some()
 }
 
-/// Waits for what follows the head: a message, or trailers.
-async fn peek(forwarded: Forwarded, limit: Option<AttemptLimit>) -> Result<Forwarded, Failure> {
+/// Tells the policy, where there is one, how an attempt at an endpoint ended.
+pub(crate) fn judged(plan: &Plan<'_>, picked: &Picked, outcome: &Outcome, limit: Option<AttemptLimit>) {
+    if plan.lane.policy.is_some() && !limit.is_some_and(|limit| limit.excuses(outcome)) {
+        plan.lane.cluster.judged(picked, outcome, Instant::now());
+    }
+}
+
+/// Whether it takes more than the head to say how a gRPC call went.
+fn is_undecided(forwarded: &Forwarded) -> bool {
+    let headers = &forwarded.parts.headers;
+    grpc::is_grpc(headers) && grpc::status(headers).is_none()
+}
+
+/// Waits for what follows the head, a message or trailers, but not for long: a stream may begin with silence.
+async fn peek(
+    forwarded: Forwarded,
+    limit: Option<AttemptLimit>,
+    patience: Duration,
+) -> Result<Forwarded, Failure> {
     let Forwarded { parts, answer } = forwarded;
     let peeked = match limit {
-        None => answer.peek().await,
-        Some(limit) => match timeout_at(limit.at.into(), answer.peek()).await {
+        None => answer.peek(patience).await,
+        Some(limit) => match timeout_at(limit.at.into(), answer.peek(patience)).await {
             Ok(peeked) => peeked,
             Err(_) => return Err(Failure::TimedOut(limit.reason)),
         },
@@ -321,7 +338,7 @@ fn judge(
             Err(_) => return Verdict::GiveUp,
         }
     }
-    match plan.lane.budget.borrow_mut().try_retry(now) {
+    match plan.lane.budget.try_retry(now) {
         true => verdict,
         false => Verdict::GiveUp,
     }

@@ -1,26 +1,31 @@
 //! One more attempt beside another whose answer takes long; the first good answer counts, and the others are given up.
 
-use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use decision::traffic::deadline::AttemptLimit;
-use decision::traffic::hedge::{self, Latencies};
+use decision::traffic::hedge;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use http::header::UPGRADE;
 use http::request::Parts;
 use model::traffic_policy::Hedging;
 use smallvec::SmallVec;
 
+use crate::destinations::Measured;
 use crate::forward::{self, Failure, Plan};
 use crate::http::replay::ReplaySource;
 use crate::telemetry::{AttemptRecord, Record};
 use crate::upstream::{Forwarded, Permit, Picked, Place};
 use crate::worker::Worker;
 
+/// Whether another attempt has become possible is not looked at more often than this.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+
 /// What a lane's policy says, and what it needs to know.
 pub(crate) struct Hedges {
     policy: Hedging,
-    latencies: RefCell<Latencies>,
+    measured: Rc<Measured>,
 }
 
 /// An attempt that was begun, and its span.
@@ -44,26 +49,24 @@ pub(crate) struct Race<'r> {
 }
 
 impl Hedges {
-    pub(crate) fn new(policy: Hedging) -> Self {
-        Self {
-            policy,
-            latencies: RefCell::default(),
-        }
+    pub(crate) fn new(policy: Hedging, measured: Rc<Measured>) -> Self {
+        Self { policy, measured }
     }
 
-    /// An answer came after `took`.
+    /// An answer, which is no failure, came after `took`.
     pub(crate) fn answered(&self, took: Duration) {
-        self.latencies.borrow_mut().answered(took);
+        self.measured.latencies.borrow_mut().answered(took);
     }
 
     /// How long to wait before another attempt goes beside one of this request; `None` where none does.
     pub(crate) fn delay(&self, parts: &Parts, is_grpc: bool) -> Option<Duration> {
-        hedge::may_repeat(&self.policy, &parts.method, is_grpc)
-            .then(|| hedge::delay(&self.policy, &mut self.latencies.borrow_mut()))?
+        let is_upgrade = parts.headers.contains_key(UPGRADE);
+        hedge::may_repeat(&self.policy, &parts.method, is_grpc, is_upgrade)
+            .then(|| hedge::delay(&self.policy, &mut self.measured.latencies.borrow_mut()))?
     }
 }
 
-/// Waits for an attempt, and every `delay` sends one more beside it. Returns the first that ended well, else the last;
+/// Waits for an attempt, and every `delay` sends one more beside it, if that is possible then. Returns the first that ended well, else the last;
 /// whoever failed before it is in `tried`.
 pub(crate) async fn race(
     race: Race<'_>,
@@ -90,9 +93,7 @@ pub(crate) async fn race(
                     }
                     return ended;
                 }
-                if race.plan.lane.policy.is_some() {
-                    race.plan.lane.cluster.judged(&ended.picked, &outcome, Instant::now());
-                }
+                forward::judged(race.plan, &ended.picked, &outcome, race.limit);
                 record.attempted(true, ended.picked.member.upstream.route.is_mtls());
                 match &ended.result {
                     Ok(forwarded) => ended.span.responded(forwarded.parts.status, None, true),
@@ -107,7 +108,8 @@ pub(crate) async fn race(
                     left -= 1;
                     timer.as_mut().reset(tokio::time::Instant::now() + delay);
                 }
-                None => left = 0,
+                // Perhaps later: its body is not whole yet, or the budget is used up.
+                None => timer.as_mut().reset(tokio::time::Instant::now() + delay.max(MIN_PAUSE)),
             },
         }
     }
@@ -129,7 +131,7 @@ fn another(race: Race<'_>, places: &[Place], record: &mut Record) -> Option<(Beg
         Some(policy) => lane.cluster.admit_retry(policy).ok()?,
         None => None,
     };
-    if !lane.budget.borrow_mut().try_retry(now) {
+    if !lane.budget.try_retry(now) {
         return None;
     }
     let mut parts = race.parts.clone();

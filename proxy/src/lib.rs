@@ -7,6 +7,7 @@
 //! without what only a whole process needs.
 
 mod admin;
+mod budget;
 pub mod config;
 mod connection;
 mod destinations;

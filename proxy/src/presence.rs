@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::downstream::Front;
+use crate::downstream::{Downstream, Entry, Front};
 
 /// All connections of one worker.
 #[derive(Default)]
@@ -19,6 +19,7 @@ pub(crate) struct Connections {
 /// One connection, as long as it is served.
 pub(crate) struct Presence {
     front: Front,
+    entry: Option<Rc<Entry>>,
     last: Cell<Instant>,
     running: Cell<usize>,
     closing: Cell<bool>,
@@ -29,10 +30,15 @@ pub(crate) struct Presence {
 pub(crate) struct Busy(Rc<Presence>);
 
 impl Connections {
-    /// Takes up a connection that begins, and where its client sees itself.
-    pub(crate) fn enter(&self, front: Front) -> Rc<Presence> {
+    /// Takes up a connection that begins, and how its client came to be here.
+    pub(crate) fn enter(&self, downstream: &Downstream) -> Rc<Presence> {
+        self.take_up(downstream.front, downstream.entry.clone())
+    }
+
+    fn take_up(&self, front: Front, entry: Option<Rc<Entry>>) -> Rc<Presence> {
         let presence = Rc::new(Presence {
             front,
+            entry,
             last: Cell::new(Instant::now()),
             running: Cell::new(0),
             closing: Cell::new(self.closing.get()),
@@ -61,10 +67,10 @@ impl Connections {
         });
     }
 
-    /// Asks those to end that came in where nobody is served any more.
-    pub(crate) fn close_where(&self, is_closed: impl Fn(Front) -> bool) {
+    /// Asks those to end that came in where, or as, nobody is served any more.
+    pub(crate) fn close_where(&self, is_closed: impl Fn(Front, Option<&Entry>) -> bool) {
         for connection in self.present.borrow().iter().filter_map(Weak::upgrade) {
-            if is_closed(connection.front) {
+            if is_closed(connection.front, connection.entry.as_deref()) {
                 connection.close();
             }
         }
@@ -139,8 +145,8 @@ mod tests {
     fn only_those_end_that_were_idle_for_long() {
         let connections = Connections::default();
         let [idle, busy] = [
-            connections.enter(Front::default()),
-            connections.enter(Front::default()),
+            connections.take_up(Front::default(), None),
+            connections.take_up(Front::default(), None),
         ];
         let request = busy.begin();
         let limit = Duration::from_secs(60);
@@ -156,9 +162,9 @@ mod tests {
     #[test]
     fn a_worker_that_stops_asks_all_and_who_comes_later() {
         let connections = Connections::default();
-        let early = connections.enter(Front::default());
+        let early = connections.take_up(Front::default(), None);
         connections.close();
-        assert!(is_asked(&early) && is_asked(&connections.enter(Front::default())));
+        assert!(is_asked(&early) && is_asked(&connections.take_up(Front::default(), None)));
     }
 
     #[test]
@@ -168,8 +174,11 @@ mod tests {
             is_tls: false,
             port: Some(port),
         };
-        let [gone, other] = [connections.enter(at(80)), connections.enter(at(81))];
-        connections.close_where(|front| front.port == Some(80));
+        let [gone, other] = [
+            connections.take_up(at(80), None),
+            connections.take_up(at(81), None),
+        ];
+        connections.close_where(|front, _| front.port == Some(80));
         assert!(is_asked(&gone) && !is_asked(&other));
     }
 
@@ -177,7 +186,7 @@ mod tests {
     fn the_list_does_not_grow_with_connections_that_are_gone() {
         let connections = Connections::default();
         for _ in 0..1000 {
-            drop(connections.enter(Front::default()));
+            drop(connections.take_up(Front::default(), None));
         }
         assert!(connections.present.borrow().capacity() < 16);
     }

@@ -95,6 +95,9 @@ pub struct Limits {
     pub mirror_timeout: Duration,
     /// The answer whether a request may go on (`ExternalAuth`) must be there by then. Default 5 s.
     pub auth_timeout: Duration,
+    /// Where a retry depends on a gRPC call's status, an answer's head waits for trailers or a message for so long, and is
+    /// then delivered. Default 100 ms.
+    pub grpc_status_patience: Duration,
     /// Open connections per listener. Default 50,000.
     pub connections: usize,
     /// Open connections per listener and source address. Default 10,000.
@@ -147,6 +150,7 @@ impl Default for Limits {
             mirrored_requests: 256,
             mirror_timeout: Duration::from_secs(10),
             auth_timeout: Duration::from_secs(5),
+            grpc_status_patience: Duration::from_millis(100),
             connections: 50_000,
             connections_per_source: 10_000,
             http2_connections: 8,

@@ -89,6 +89,8 @@ impl Standalone {
             exporting: settings.spans == Spans::Unsampled,
             draining: CancellationToken::new(),
             joints: Arc::default(),
+            minimums: crate::budget::Minimums::default(),
+            shown: Arc::default(),
             settings: settings.whole(),
         }));
         tokio::task::spawn_local(sweep(Rc::downgrade(&worker), worker.limits.idle_timeout));

@@ -21,6 +21,7 @@ use crate::settings::{LocalPort, Settings};
 use crate::stats::{CertificateStats, Registry, Stats};
 use crate::threads;
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP};
+use crate::upstream::Shown;
 use crate::worker::Shared;
 
 /// How long the control plane is waited for when the workload says that it leaves.
@@ -269,12 +270,12 @@ impl Parts {
             config_settings(&settings, advertised)?,
             keeper.control_plane_tls(),
         );
-        let (plans, draining) = (Plans::default(), CancellationToken::new());
+        let (plans, shown, draining) = (Plans::default(), Shown::default(), CancellationToken::new());
         let (open, opened) = mpsc::unbounded_channel();
         let ports = is_gateway.then(|| {
             let (config, limits) = (config.clone(), limits.clone());
             Ports::new(
-                plans.clone(),
+                (plans.clone(), shown.clone()),
                 config,
                 open,
                 limits,
@@ -312,6 +313,8 @@ impl Parts {
             exporting: telemetry.enabled(),
             draining,
             joints: Arc::default(),
+            minimums: crate::budget::Minimums::default(),
+            shown,
             settings,
         });
         let pages = [(admin_page, Pages::Admin), (metrics_page, Pages::Metrics)];

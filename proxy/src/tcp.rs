@@ -182,10 +182,7 @@ pub(crate) async fn open(
         .endpoints
         .get(&service.service)
         .ok_or(Reason::NoEndpoint)?;
-    let policy = endpoints
-        .policies
-        .get(&service.port)
-        .filter(|policy| policy.governs_endpoints());
+    let policy = endpoints.governing(service.port);
     let cluster = worker.cluster(&(service.clone(), None));
     // Of a connection nothing but its source is known.
     let balance = policy.and_then(|policy| policy.balance.as_ref());

@@ -146,7 +146,6 @@ fn run(
         }
         let draining = worker.shared.draining.clone();
         let mut changes = worker.shared.config.changes();
-        let is_gateway = worker.shared.settings.gateway.is_some();
         let mut sweep = tokio::time::interval(sweep_interval(worker.limits.idle_timeout));
         loop {
             tokio::select! {
@@ -155,7 +154,7 @@ fn run(
                     None => here.gone(),
                 },
                 _ = sweep.tick() => worker.sweep(),
-                Ok(()) = changes.changed(), if is_gateway => worker.close_ports(),
+                Ok(()) = changes.changed() => worker.take_up(),
                 () = draining.cancelled() => break,
             }
         }

@@ -14,7 +14,6 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use certs::IdentityCell;
-use decision::traffic::budget::RetryBudgetState;
 use decision::traffic::lineage::Lineages;
 use decision::traffic::split::EvenDice;
 use model::gateway::Transport;
@@ -25,6 +24,7 @@ use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::{Budget, BudgetKey, Minimums};
 use crate::config::ConfigHandle;
 use crate::destinations::Destinations;
 use crate::gateway::plan::{Plan, Socket};
@@ -32,7 +32,7 @@ use crate::gateway::ports::Plans;
 use crate::presence::Connections;
 use crate::settings::Settings;
 use crate::telemetry::Recorder;
-use crate::upstream::{Cluster, Joints, Route, Surroundings, Upstream};
+use crate::upstream::{Cluster, Joints, Route, Shown, Surroundings, Upstream, Wanted};
 
 /// What all workers of a proxy have in common.
 pub(crate) struct Shared {
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) tracer: opentelemetry_sdk::trace::SdkTracer,
     pub(crate) exporting: bool,
     pub(crate) joints: Arc<Joints>,
+    pub(crate) minimums: Minimums,
+    pub(crate) shown: Shown,
     /// Cancelled when the proxy begins to stop.
     pub(crate) draining: CancellationToken,
 }
@@ -62,7 +64,7 @@ pub(crate) struct Worker {
     clusters: RefCell<HashMap<ClusterKey, Rc<Cluster>>>,
     /// By addresses that the control plane says: no caller can make them collide.
     apps: RefCell<HashMap<SocketAddr, Rc<Upstream>, foldhash::fast::RandomState>>,
-    budgets: RefCell<HashMap<ClusterKey, Budget>>,
+    budgets: RefCell<HashMap<BudgetKey, Rc<Budget>>>,
     pub(crate) destinations: Destinations,
     /// The requests that the application is answering.
     pub(crate) lineages: Rc<RefCell<Lineages>>,
@@ -77,9 +79,6 @@ pub(crate) struct Worker {
 /// A service port, and the route whose policy stands over that of the service, where one does: what such a policy says
 /// about endpoints is true for its own requests only.
 pub(crate) type ClusterKey = (ServicePort, Option<Arc<str>>);
-
-/// The retries of one destination.
-pub(crate) type Budget = Rc<RefCell<RetryBudgetState>>;
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
@@ -97,6 +96,7 @@ impl Worker {
                 limits: limits.clone(),
                 labels: shared.settings.labels.clone(),
                 joints: shared.joints.clone(),
+                shown: shared.shown.clone(),
             }),
             limits,
             recorder,
@@ -155,37 +155,70 @@ impl Worker {
         self.apps.borrow_mut().entry(address).or_insert_with(new).clone()
     }
 
-    /// This worker's share of a destination's retry budget, as its policy has it.
-    pub(crate) fn budget(&self, key: &ClusterKey, policy: Option<&TrafficPolicy>) -> Budget {
+    /// The retry budget of a destination, as its policy has it.
+    pub(crate) fn budget(&self, key: ClusterKey, policy: Option<&TrafficPolicy>) -> Rc<Budget> {
         let constraint = policy.and_then(|policy| policy.retry_constraint);
-        let whole = constraint.map_or_else(RetryBudget::default, |constraint| constraint.budget());
-        let budget = RetryBudget {
-            min_retries: whole.min_retries / self.shared.settings.workers.max(1) as f64,
-            ..whole
-        };
+        let key = (key, constraint.is_some());
+        let budget = constraint.map_or_else(RetryBudget::default, |constraint| constraint.budget());
         let mut budgets = self.budgets.borrow_mut();
-        if let Some(known) = budgets.get(key)
-            && *known.borrow().budget() == budget
-        {
+        if let Some(known) = budgets.get(&key).filter(|known| known.is_of(&budget)) {
             return known.clone();
         }
-        let new = Rc::new(RefCell::new(RetryBudgetState::new(budget, Instant::now())));
-        budgets.insert(key.clone(), new.clone());
+        let new = Rc::new(Budget::new(&self.shared.minimums, &key, budget, Instant::now()));
+        budgets.insert(key, new.clone());
         new
     }
 
-    /// Asks the connections of ports to end that a gateway has no more, or for something else.
-    pub(crate) fn close_ports(&self) {
+    /// Takes up a changed configuration where that cannot wait for a request: at ports, and at endpoints that are checked.
+    pub(crate) fn take_up(&self) {
+        if self.shared.settings.gateway.is_some() {
+            self.close_ports();
+        }
+        let (now, snapshot) = (Instant::now(), self.snapshot());
+        let rules = snapshot.rules();
+        let with_policy = rules.filter_map(|rule| Some((&rule.name, rule.policy.as_ref()?)));
+        let of_routes: HashMap<_, _> = with_policy.collect();
+        // What a route has of its own ends with its policy.
+        self.budgets.borrow_mut().retain(|((_, route), _), _| {
+            let policy = route.as_ref().map(|route| of_routes.get(route));
+            policy.is_none_or(|policy| policy.is_some_and(|policy| policy.retry_constraint.is_some()))
+        });
+        let mut clusters = self.clusters.borrow_mut();
+        clusters.retain(|(_, route), cluster| {
+            let policy = route.as_ref().map(|route| of_routes.get(route));
+            let stays = policy.is_none_or(|policy| policy.is_some_and(|policy| policy.governs_endpoints()));
+            if !stays {
+                cluster.end_checks();
+            }
+            stays
+        });
+        for ((target, route), cluster) in clusters.iter() {
+            let Some(set) = snapshot.endpoints.get(&target.service) else {
+                continue;
+            };
+            let of_route = route.as_ref().and_then(|route| of_routes.get(route).copied());
+            let policy = match of_route {
+                Some(_) => TrafficPolicy::joined(of_route, set.policies.get(&target.port)),
+                None => set.governing(target.port).cloned(),
+            };
+            cluster.refresh(&Wanted::any(set, policy.as_ref(), self.dice(), now));
+        }
+    }
+
+    /// Asks the connections of ports to end that a gateway has no more, or for something else, and those of clients who
+    /// would have to show something else by now.
+    fn close_ports(&self) {
         let plan = self.plan();
-        self.connections.close_where(|front| {
+        self.connections.close_where(|front, entry| {
             let serves = if front.is_tls {
                 Transport::Tls
             } else {
                 Transport::Http
             };
-            front
-                .port
-                .is_some_and(|port| plan.transport(Socket::tcp(port)) != Some(serves))
+            front.port.is_some_and(|port| {
+                plan.transport(Socket::tcp(port)) != Some(serves)
+                    || entry.is_some_and(|entry| !plan.still_admits(port, entry))
+            })
         });
     }
 
@@ -199,7 +232,7 @@ impl Worker {
             cluster.close_idle(now);
             snapshot.endpoints.contains_key(&target.service)
         });
-        self.budgets.borrow_mut().retain(|(target, _), _| {
+        self.budgets.borrow_mut().retain(|((target, _), _), _| {
             snapshot.destinations.contains_key(&target.service)
                 || snapshot.endpoints.contains_key(&target.service)
         });

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
@@ -35,6 +36,7 @@ pub struct App {
 struct Seen {
     requests: Vec<Recorded>,
     connections: usize,
+    ended: usize,
 }
 
 /// A request as it arrived at an application.
@@ -46,7 +48,13 @@ pub struct Recorded {
     pub headers: HeaderMap,
     /// Empty where the application reads it itself ([`App::http`]).
     pub body: Bytes,
+    /// Which of the application's connections it came on.
+    pub connection: usize,
 }
+
+/// Counts connections.
+#[derive(Debug, Clone, Copy)]
+struct Number(usize);
 
 impl Recorded {
     /// A header's value as text; empty where there is none.
@@ -118,10 +126,13 @@ impl App {
         H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
+        let numbers = Arc::new(AtomicUsize::new(0));
         let connection = move |stream: TcpStream| {
             let handler = handler.clone();
+            let number = Number(numbers.fetch_add(1, Ordering::Relaxed));
             async move {
-                let service = service_fn(move |request| {
+                let service = service_fn(move |mut request: Request<Incoming>| {
+                    request.extensions_mut().insert(number);
                     let answer = handler(request);
                     async move { Ok::<_, Infallible>(answer.await) }
                 });
@@ -171,7 +182,11 @@ impl App {
                 let _ = stream.set_nodelay(true);
                 note.send_modify(|seen| seen.connections += 1);
                 while connections.try_join_next().is_some() {}
-                connections.spawn(connection(stream));
+                let (connection, note) = (connection(stream), note.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    note.send_modify(|seen| seen.ended += 1);
+                });
             }
         });
         Self { address, seen, task }
@@ -187,6 +202,12 @@ impl App {
         self.seen.borrow().connections
     }
 
+    /// Connections that have not ended.
+    pub fn open(&self) -> usize {
+        let seen = self.seen.borrow();
+        seen.connections - seen.ended
+    }
+
     /// Waits until `count` requests have arrived, and returns all.
     pub async fn arrived(&self, count: usize) -> Vec<Recorded> {
         let mut seen = self.seen.clone();
@@ -196,6 +217,19 @@ impl App {
             .expect("the app")
             .requests
             .clone()
+    }
+
+    /// Waits until `count` connections have ended.
+    pub async fn ended(&self, count: usize) {
+        let mut seen = self.seen.clone();
+        let wait = seen.wait_for(|seen| seen.ended >= count);
+        drop(
+            within(
+                &format!("the end of {count} connections to the application"),
+                wait,
+            )
+            .await,
+        );
     }
 
     /// Stops listening and breaks every connection. What was recorded can still be read.
@@ -222,5 +256,6 @@ fn record(parts: &http::request::Parts, body: Bytes) -> Recorded {
         version: parts.version,
         headers: parts.headers.clone(),
         body,
+        connection: parts.extensions.get().map_or(0, |Number(number)| *number),
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
-use http_body::Body;
-use http_body_util::{BodyExt, Empty, Full};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -81,11 +81,18 @@ impl Http {
 
     /// GET of a path from the host of a gateway, as a browser sends it.
     pub async fn ask(&mut self, host: &str, path: &str) -> Answer {
+        self.try_ask(host, path)
+            .await
+            .unwrap_or_else(|error| panic!("no answer: {error:?}"))
+    }
+
+    /// As [`Http::ask`]; an error where the connection was closed.
+    pub async fn try_ask(&mut self, host: &str, path: &str) -> Result<Answer, BoxError> {
         let request = match &self.sender {
             Sender::One(_) => request("GET", path).header(HOST, host),
             Sender::Two(_) => request("GET", &format!("https://{host}{path}")),
         };
-        self.send(request.body(nothing()).expect("a request")).await
+        self.try_send(request.body(nothing()).expect("a request")).await
     }
 
     /// GET. Over HTTP/1.1 the whole URL is the target, as to a proxy.
@@ -196,6 +203,17 @@ impl Answer {
 /// A request to be built on.
 pub fn request(method: &str, url: &str) -> http::request::Builder {
     Request::builder().method(method).uri(url)
+}
+
+/// A body that comes byte by byte, but for every hundredth piece, which is larger.
+pub fn trickling(bytes: &Bytes) -> impl Body<Data = Bytes, Error = BoxError> + Send + 'static {
+    let (mut rest, mut pieces) = (bytes.clone(), Vec::new());
+    while !rest.is_empty() {
+        let size = if pieces.len() % 100 == 99 { 1_500 } else { 1 };
+        pieces.push(rest.split_to(size.min(rest.len())));
+    }
+    let frames = pieces.into_iter().map(|piece| Ok(Frame::data(piece)));
+    StreamBody::new(futures_util::stream::iter(frames))
 }
 
 /// No body.

@@ -12,7 +12,8 @@ use rcgen::{
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, server};
@@ -61,6 +62,13 @@ impl Authority {
 
     pub fn pem(&self) -> String {
         self.issuer.pem()
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(self.pem().as_bytes()).expect("PEM");
+        roots.add(root).expect("an authority");
+        roots
     }
 
     /// A certificate with an ECDSA key for these names; one with `://` is a URI.
@@ -121,11 +129,8 @@ pub struct Client {
 impl Client {
     /// One that trusts this authority, speaks TLS 1.2 and 1.3, and offers no protocol.
     pub fn trusting(authority: &Authority) -> Self {
-        let mut roots = RootCertStore::empty();
-        let root = CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("PEM");
-        roots.add(root).expect("an authority");
         Self {
-            roots,
+            roots: authority.roots(),
             alpn: Vec::new(),
             versions: rustls::ALL_VERSIONS.to_vec(),
             shows: None,
@@ -155,6 +160,23 @@ impl Client {
     /// A handshake for `name`; with an IP address as name there is no SNI. With TLS 1.3 a server's refusal of a client's
     /// certificate may come only with the first read.
     pub async fn connect(&self, address: SocketAddr, name: &str) -> io::Result<TlsStream<TcpStream>> {
+        let stream = within("a connection", TcpStream::connect(address)).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let connector = TlsConnector::from(self.config());
+        within("a handshake", connector.connect(name, stream)).await
+    }
+
+    /// The first bytes of a handshake for `name`.
+    pub fn hello(&self, name: &str) -> Vec<u8> {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let mut connection = ClientConnection::new(self.config(), name).expect("a client");
+        let mut bytes = Vec::new();
+        connection.write_tls(&mut bytes).expect("written");
+        bytes
+    }
+
+    fn config(&self) -> Arc<ClientConfig> {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&self.versions)
             .expect("versions")
@@ -166,11 +188,7 @@ impl Client {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols.clone_from(&self.alpn);
-        let stream = within("a connection", TcpStream::connect(address)).await?;
-        stream.set_nodelay(true)?;
-        let name = ServerName::try_from(name.to_owned()).expect("a name");
-        let connector = TlsConnector::from(Arc::new(config));
-        within("a handshake", connector.connect(name, stream)).await
+        Arc::new(config)
     }
 }
 
@@ -181,10 +199,38 @@ pub async fn behind_tls(
     shown: &Shown,
     alpn: &[&str],
 ) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    behind(app, shown, alpn, None).await
+}
+
+/// The same, only for clients with a certificate of this authority.
+pub async fn behind_mutual_tls(
+    app: &App,
+    shown: &Shown,
+    alpn: &[&str],
+    clients: &Authority,
+) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    behind(app, shown, alpn, Some(clients)).await
+}
+
+async fn behind(
+    app: &App,
+    shown: &Shown,
+    alpn: &[&str],
+    clients: Option<&Authority>,
+) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
+        .expect("versions");
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let roots = Arc::new(authority.roots());
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+            builder.with_client_cert_verifier(verifier.expect("a verifier"))
+        }
+    };
+    let mut config = builder
         .with_single_cert(vec![shown.der()], shown.key())
         .expect("a certificate");
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();

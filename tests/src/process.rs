@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 use std::io::{BufRead, BufReader, PipeReader};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
@@ -115,6 +117,29 @@ impl Process {
             .nth(1)
             .and_then(|text| text.parse::<u64>().ok());
         kib.expect("a number") * 1024
+    }
+
+    /// Its connections to `peer`, as handles of this process on the same sockets. `None` where the system gives none.
+    pub fn connections_to(&self, peer: SocketAddr) -> Option<Vec<TcpStream>> {
+        let process = pidfd_open(self.pid, PidfdFlags::empty()).ok()?;
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero())).ok()?;
+        let mut found = Vec::new();
+        for entry in folder {
+            let name = entry.ok()?.file_name();
+            let number = name.to_str().and_then(|name| name.parse().ok())?;
+            match pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) {
+                Ok(handle) => {
+                    let stream = TcpStream::from(handle);
+                    if stream.peer_addr().is_ok_and(|address| address == peer) {
+                        found.push(stream);
+                    }
+                }
+                // It was closed meanwhile.
+                Err(Errno::BADF) => {}
+                Err(_) => return None,
+            }
+        }
+        Some(found)
     }
 
     /// Whether the process has not ended.

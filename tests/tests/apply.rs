@@ -132,10 +132,10 @@ async fn faults_are_shown_with_file_line_and_column_and_the_old_configuration_st
         ),
         (
             path,
-            "{type: RegularExpression, value: \"/(a\"}",
-            "\"/(a\"",
+            "{type: PathPrefix, value: \"a\"}",
+            "\"a\"",
             "spec.rules[0].matches[0].path.value",
-            "is not a regular expression",
+            "does not start with",
         ),
         (
             path,

@@ -147,6 +147,23 @@ async fn http2_is_agreed_on_where_it_is_declared() {
 }
 
 #[tokio::test]
+async fn a_copy_says_what_it_is_sent_by_as_a_request_does() {
+    let policy = trusting("api.example.com", "");
+    let api = Api::start(&["api.example.com"], "kubernetes.io/h2c", &["h2"], &policy).await;
+    let shop = App::echo("shop").await;
+    let route = "- filters: [{type: RequestMirror, requestMirror: {backendRef: {name: api, port: 443}}}]\n\
+                 \x20 backendRefs: [{name: shop, port: 80}]\n";
+    let yaml =
+        yaml::outside("shop", 80, "kubernetes.io/h2c", &[shop.address]) + &yaml::http_route("shop", route);
+    api.mesh.apply(&yaml).await;
+    assert_eq!(api.visitor.get("http://shop/").await.status, 200);
+    let copy = api.app.arrived(1).await.remove(0);
+    let scheme = |request: &tests::app::Recorded| request.uri.scheme_str().map(str::to_owned);
+    assert_eq!(scheme(&copy).as_deref(), Some("https"));
+    assert_eq!(scheme(&shop.requests()[0]).as_deref(), Some("http"));
+}
+
+#[tokio::test]
 async fn opaque_bytes_are_carried_in_tls() {
     let authority = Authority::new("test");
     let app = App::tcp_echo().await;

@@ -186,3 +186,23 @@ async fn a_policy_of_a_route_stands_over_that_of_its_service_for_its_own_request
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert_eq!(others.into_values().collect::<Vec<_>>(), [4; 3]);
 }
+
+#[tokio::test]
+async fn what_a_route_says_beside_endpoints_does_not_begin_the_turns_anew() {
+    let (_apps, mesh, visitor) = pay(3, &format!("{POLICY} {{type: RoundRobin}}")).await;
+    let rules = "- matches: [{path: {value: /slow}}]\n  backendRefs: [{name: pay, port: 80}]";
+    let policy = "apiVersion: weft.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {name: route}\n\
+                  spec:\n  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: slow}]\n  \
+                  timeout: {http: {requestTimeout: 9s}}\n---\n";
+    let slow = yaml::http_route("pay", rules).replace("metadata: {name: pay,", "metadata: {name: slow,");
+    let fast = yaml::http_route("pay", "- backendRefs: [{name: pay, port: 80}]");
+    mesh.apply(&(slow + &fast + policy)).await;
+    let mut client = visitor.http1().await;
+    let mut counts = BTreeMap::<String, usize>::new();
+    for turn in 0..30 {
+        let path = if turn % 2 == 0 { "slow" } else { "fast" };
+        let answer = client.get(&format!("http://pay/{path}")).await;
+        *counts.entry(app_of(&answer)).or_default() += 1;
+    }
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [10; 3]);
+}

@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::Response;
 use tests::app::text;
 use tests::client::Answer;
-use tests::{App, Mesh, Sidecar, yaml};
+use tests::{App, Mesh, Sidecar, eventually, within, yaml};
 use tokio::sync::Semaphore;
 
 /// Answers as many requests as there are permits, each when it gets one.
@@ -74,19 +76,17 @@ async fn a_request_waits_for_one_of_the_connections_and_too_many_do_not() {
     let (_mesh, visitor) = pay(&app, "circuitBreaker: {maxConnections: 1, maxPendingRequests: 1}").await;
     let first = calling(&visitor);
     app.arrived(1).await;
-    let waiting = [calling(&visitor), calling(&visitor), calling(&visitor)];
+    let more = [calling(&visitor), calling(&visitor), calling(&visitor)];
+    let mut more = FuturesUnordered::from_iter(more);
     // Of three more one waits, and the others are told so at once.
-    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let refused = within("a refusal", more.next()).await.unwrap().unwrap();
+        assert_eq!(refused.verdict(), (503, "overflow"));
+    }
     permits.add_permits(2);
     assert_eq!(first.await.unwrap().status, 200);
-    for call in waiting {
-        let answer = call.await.unwrap();
-        statuses.push(answer.status.as_u16());
-        assert!(answer.status == 200 || answer.verdict() == (503, "overflow"));
-        permits.add_permits(1);
-    }
-    assert!(statuses.contains(&200), "{statuses:?}");
-    assert_eq!(app.connections(), 1);
+    assert_eq!(more.next().await.unwrap().unwrap().status, 200);
+    assert_eq!((app.requests().len(), app.connections()), (2, 1));
 }
 
 #[tokio::test]
@@ -110,6 +110,27 @@ async fn one_endpoint_has_no_more_connections_than_it_may() {
     assert_eq!(visitor.get("http://pay/").await.verdict(), (503, "overflow"));
     permits.add_permits(1);
     assert_eq!(first.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn who_waits_for_an_endpoint_holds_up_nobody_else() {
+    let (app, permits) = holding().await;
+    let other = App::echo("stock").await;
+    let policy = "circuitBreaker: {perEndpoint: {maxConnections: 1}}";
+    let (mesh, visitor) = pay(&app, policy).await;
+    mesh.apply(&yaml::outside("stock", 80, "http", &[other.address]))
+        .await;
+    let first = calling(&visitor);
+    app.arrived(1).await;
+    let second = calling(&visitor);
+    for _ in 0..20 {
+        assert_eq!(visitor.get("http://stock/").await.status, 200);
+    }
+    permits.add_permits(2);
+    for call in [first, second] {
+        assert_eq!(call.await.unwrap().status, 200);
+    }
+    assert_eq!(app.connections(), 1);
 }
 
 #[tokio::test]
@@ -138,6 +159,11 @@ async fn a_limit_of_connections_is_kept_over_many_endpoints() {
         assert_eq!(client.get("http://pay/").await.status, 200);
     }
     assert!(apps.iter().all(|app| app.requests().len() == 4));
+    eventually("no more than two connections", async || {
+        let open: usize = apps.iter().map(App::open).sum();
+        (open <= 2).then_some(())
+    })
+    .await;
 }
 
 /// Fails always, or at first.
@@ -219,4 +245,44 @@ async fn connecting_takes_no_longer_than_the_policy_allows() {
     );
     // The sidecar's own limit is 5 s for each of three attempts.
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn sessions_find_room_beside_connections_that_are_out_of_use() {
+    let apps = [App::echo("a").await, App::echo("b").await];
+    let addresses: Vec<_> = apps.iter().map(|app| app.address).collect();
+    let policy = "circuitBreaker: {maxConnections: 1}\nsessionPersistence: {type: Header, sessionName: x-session}\n\
+                  loadBalancer: {type: RoundRobin}";
+    let mesh =
+        Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + &yaml::traffic_policy("pay", policy)))
+            .await;
+    let visitor = mesh.visitor().await;
+    let mut client = visitor.http1().await;
+    let mut sessions = std::collections::BTreeMap::new();
+    while sessions.len() < 2 {
+        let answer = client.get("http://pay/").await;
+        sessions.insert(
+            answer.header("x-app").to_owned(),
+            answer.header("x-session").to_owned(),
+        );
+    }
+    for (name, token) in sessions.iter().cycle().take(6) {
+        let call = tests::client::request("GET", "http://pay/").header("x-session", token);
+        let answer = client.send(call.body(tests::client::nothing()).unwrap()).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-app")), (200, &**name));
+    }
+}
+
+#[tokio::test]
+async fn the_retries_of_a_second_are_for_all_workers_together() {
+    let app = App::echo("pay").await;
+    // Where nobody listens.
+    let nobody = ([127, 0, 0, 1], 1).into();
+    let mesh = Mesh::with(&yaml::outside("pay", 80, "http", &[app.address, nobody])).await;
+    let visitor = mesh.workload("visitor").arg("--workers", "16").start().await;
+    // Each on a connection, and so perhaps on a worker, of its own.
+    for _ in 0..9 {
+        let answer = visitor.get("http://pay/").await;
+        assert_eq!(answer.status, 200, "{:?}", answer.verdict());
+    }
 }

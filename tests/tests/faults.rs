@@ -88,3 +88,45 @@ async fn a_grpc_call_is_aborted_with_a_grpc_status() {
     assert_eq!(plain.verdict(), (429, "fault_injected"));
     assert_eq!(app.requests().len(), 0);
 }
+
+#[tokio::test]
+async fn what_names_a_rule_is_for_its_requests_alone() {
+    let rules = "- {name: cards, matches: [{path: {value: /cards}}], backendRefs: [{name: pay, port: 80}]}\n\
+                 - {name: rest, backendRefs: [{name: pay, port: 80}]}";
+    let of = |rule: &str| {
+        format!("{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: pay, sectionName: {rule}}}")
+    };
+    let timeout = format!(
+        "apiVersion: weft.dev/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {{name: quick, namespace: default}}\n\
+         spec: {{targetRefs: [{}], timeout: {{http: {{requestTimeout: 100ms}}}}}}\n---\n",
+        of("rest")
+    );
+    let text = yaml::service("pay", 80, "http")
+        + &yaml::http_route("pay", rules)
+        + &policy("chaos", &of("cards"), "abort: {httpStatus: 418}")
+        + &policy(
+            "stuck",
+            &of("rest"),
+            "matches: [{path: {value: /slow}}], delay: {fixedDelay: 1h}",
+        )
+        + &timeout;
+    let mesh = Mesh::with(&text).await;
+    let app = App::echo("pay").await;
+    let _pay = mesh.workload("pay").app(app.address).start().await;
+    let visitor = mesh.visitor().await;
+    let verdict = async |path: &str| {
+        let answer = visitor.get(&format!("http://pay{path}")).await;
+        let (status, reason) = answer.verdict();
+        (status, reason.to_owned())
+    };
+    assert_eq!(verdict("/cards").await, (418, "fault_injected".to_owned()));
+    assert_eq!(verdict("/").await.0, 200);
+    assert_eq!(verdict("/slow").await, (504, "request_timeout".to_owned()));
+    mesh.apply(&policy("chaos", &of("cards"), "delay: {fixedDelay: 200ms}"))
+        .await;
+    assert_eq!(
+        verdict("/cards").await.0,
+        200,
+        "its time is not that of the other rule"
+    );
+}

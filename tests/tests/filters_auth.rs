@@ -17,7 +17,7 @@ use proto::authz::envoy::service::auth::v3::{
 };
 use proto::authz::envoy::r#type::v3::HttpStatus;
 use proto::authz::google::rpc::Status as RpcStatus;
-use tests::client::request;
+use tests::client::{request, trickling};
 use tests::echo::{self, EchoClient, words};
 use tests::{Answer, App, Mesh, Sidecar, yaml};
 use tokio::sync::watch;
@@ -197,6 +197,24 @@ async fn over_http_200_is_a_yes_and_everything_else_an_answer() {
     let answer = shop.call("POST", "/backend", &good, "0123456789a").await;
     assert_eq!(answer.verdict(), (413, "auth_body_too_large"));
     assert_eq!(shop.red.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn a_body_is_measured_by_its_bytes_and_not_by_its_pieces() {
+    let auth = App::answering(|_| Response::new(Bytes::new())).await;
+    let rules = format!(
+        "- filters: [{}]\n  backendRefs: [{{name: red, port: 80}}]\n",
+        ask("protocol: HTTP, http: {}, forwardBody: {maxSize: 20000}")
+    );
+    let shop = Shop::start(&auth, "http", &rules).await;
+    for (size, verdict) in [(20_000, (200, "")), (20_001, (413, "auth_body_too_large"))] {
+        let body: Bytes = (0..size).map(|at| (at % 251) as u8).collect();
+        let call = request("POST", "http://shop/").body(trickling(&body)).unwrap();
+        let answer = shop.visitor.http1().await.send(call).await;
+        assert_eq!(answer.verdict(), verdict);
+        assert!(answer.status != 200 || answer.body == body);
+    }
+    assert_eq!(auth.requests()[0].body.len(), 20_000);
 }
 
 #[tokio::test]

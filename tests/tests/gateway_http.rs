@@ -13,12 +13,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 use http::{Response, Version};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use rustix::process::Signal;
 use tests::client::{Http, nothing, request};
 use tests::echo::{self, EchoClient, words};
 use tests::edge::{at, free_port};
 use tests::otlp::Receiver;
-use tests::{App, Load, Mesh, Raw, Sidecar, eventually, within, yaml};
+use tests::{App, Load, Mesh, Raw, Sidecar, eventually, text, within, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
 
 fn listener(name: &str, port: u16, hostname: &str) -> String {
     let hostname = match hostname {
@@ -306,13 +308,36 @@ async fn what_changes_beside_it_costs_no_request() {
 
 #[tokio::test]
 async fn a_gateway_that_stops_finishes_what_it_has() {
-    let mut edge = Edge::start(&route("shop", "edge", "", &[to("/", "inside")])).await;
-    let mut client = Http::http1(at(edge.port)).await;
-    assert_eq!(client.get("http://a/").await.status, 200);
-    let status = edge.gateway.terminate().await;
+    let permits = Arc::new(Semaphore::new(0));
+    let given = permits.clone();
+    let held = App::http(move |_| {
+        let given = given.clone();
+        async move {
+            given.acquire().await.unwrap().forget();
+            text(200, "at last")
+        }
+    })
+    .await;
+    let routes = yaml::outside("held", 80, "http", &[held.address])
+        + &route("shop", "edge", "", &[to("/", "inside"), to("/held", "held")]);
+    let mut edge = Edge::start(&routes).await;
+    let mut idle = Http::http1(at(edge.port)).await;
+    assert_eq!(idle.get("http://a/").await.status, 200);
+    let port = edge.port;
+    let call = tokio::spawn(async move { Http::http1(at(port)).await.get("http://a/held").await });
+    held.arrived(1).await;
+    edge.gateway.process.signal(Signal::TERM);
+    // One that waits for a request has nothing to finish.
+    let refused = async {
+        let call = || request("GET", "http://a/").body(nothing()).unwrap();
+        while idle.try_send(call()).await.is_ok() {}
+    };
+    within("the end of a connection out of use", refused).await;
+    permits.add_permits(1);
+    let answer = within("the answer", call).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.text()), (200, "at last"));
+    let status = edge.gateway.process.ended().await;
     assert!(status.success(), "{status}");
-    let call = request("GET", "http://a/").body(nothing()).unwrap();
-    assert!(client.try_send(call).await.is_err());
 }
 
 #[tokio::test]

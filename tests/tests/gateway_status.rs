@@ -9,8 +9,9 @@
 use std::process::Output;
 
 use serde_json::Value;
-use tests::edge::free_port;
-use tests::{App, Mesh, eventually, yaml};
+use tests::edge::{at, free_port};
+use tests::{App, Mesh, Raw, eventually, yaml};
+use tokio::io::AsyncWriteExt;
 
 /// Success, standard output and standard error.
 fn out(output: &Output) -> (bool, String, String) {
@@ -228,4 +229,85 @@ async fn secrets_are_shown_to_whoever_asks_for_them() {
         .weft(&["get", "secret", "s", "-o", "yaml", "--show-secrets"])
         .await);
     assert!(success && stdout.contains("hunter2"), "{stdout}");
+}
+
+#[tokio::test]
+async fn an_address_that_the_machine_has_not_is_said_to_be_of_no_use() {
+    let port = free_port().await;
+    let at = |addresses: &str| {
+        yaml::gateway("edge", &[listener("web", port)]).replace(
+            "addresses: [{value: 127.0.0.1}]",
+            &format!("addresses: [{addresses}]"),
+        )
+    };
+    let becomes = async |mesh: &Mesh, expected: &str| {
+        eventually(expected, || async {
+            let edge = shown(mesh, "gateway", "edge").await;
+            let told = conditions(&edge["status"]["conditions"]);
+            assert_eq!(told[0], "Accepted=True/Accepted");
+            (told[2] == expected).then_some(edge)
+        })
+        .await
+    };
+    let mesh = Mesh::with(&at("{value: 127.0.0.1}")).await;
+    let _gateway = mesh.gateway("edge").start().await;
+    // Of those that documentation has for itself (RFC 5737).
+    let both = at("{value: 192.0.2.1}, {value: 127.0.0.1}");
+    mesh.operator().apply(&both).await;
+    let edge = becomes(&mesh, "Programmed=False/AddressNotUsable").await;
+    let message = edge["status"]["conditions"][2]["message"].as_str().unwrap();
+    assert!(message.contains(&format!("192.0.2.1:{port}")), "{message}");
+    mesh.operator().apply(&at("{value: 127.0.0.1}")).await;
+    let edge = becomes(&mesh, "Programmed=True/Programmed").await;
+    let addresses = edge["status"]["addresses"].as_array().unwrap();
+    assert!(
+        addresses.len() == 1 && addresses[0]["value"] == "127.0.0.1",
+        "{addresses:?}"
+    );
+    // One without a value is any that there is.
+    mesh.operator().apply(&at("{type: IPAddress}")).await;
+    let edge = eventually("other addresses", || async {
+        let edge = becomes(&mesh, "Programmed=True/Programmed").await;
+        (edge["status"]["addresses"][0]["value"] != "127.0.0.1").then_some(edge)
+    })
+    .await;
+    assert!(!edge["status"]["addresses"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn of_two_routes_for_connections_the_older_has_them_and_both_are_attached() {
+    let port = free_port().await;
+    let named = async |name: &'static str| {
+        App::raw(move |mut stream| async move {
+            let _ = stream.write_all(name.as_bytes()).await;
+        })
+        .await
+    };
+    let (older, newer) = (named("older").await, named("newer").await);
+    let route = |name: &str, backend: &str| {
+        let spec = format!(
+            "{{parentRefs: [{{name: edge, sectionName: raw}}], rules: [{{backendRefs: [{{name: {backend}, port: 1}}]}}]}}"
+        );
+        yaml::object("TCPRoute", name, &spec)
+    };
+    let yaml = yaml::outside("older", 1, "tcp", &[older.address])
+        + &yaml::outside("newer", 1, "tcp", &[newer.address])
+        + &yaml::gateway("edge", &[format!("{{name: raw, port: {port}, protocol: TCP}}")])
+        + &route("z", "older");
+    let mesh = Mesh::with(&yaml).await;
+    let _gateway = mesh.gateway("edge").start().await;
+    mesh.apply(&route("a", "newer")).await;
+    for _ in 0..10 {
+        let mut raw = Raw::connect(at(port)).await;
+        assert_eq!(raw.read_to_end().await, b"older");
+    }
+    let edge = shown(&mesh, "gateway", "edge").await;
+    assert_eq!(edge["status"]["listeners"][0]["attachedRoutes"], 2);
+    for name in ["a", "z"] {
+        let route = shown(&mesh, "tcproute", name).await;
+        assert_eq!(
+            conditions(&route["status"]["parents"][0]["conditions"])[0],
+            "Accepted=True/Accepted"
+        );
+    }
 }

@@ -283,19 +283,25 @@ async fn datagrams_of_one_client_go_to_one_backend() {
     }
 }
 
-#[tokio::test]
-async fn a_client_of_datagrams_that_says_nothing_is_forgotten() {
-    let (backend, _task) = datagrams("dns ").await;
-    let port = free_port().await;
+/// A gateway whose one UDP port leads to one backend.
+async fn one_backend(port: u16, backend: SocketAddr, flags: &[(&str, &str)]) -> (Mesh, Sidecar) {
     let yaml = yaml::outside_over("UDP", "dns", 53, "", &[backend])
         + &yaml::gateway("edge", &[format!("{{name: dns, port: {port}, protocol: UDP}}")])
         + &route("UDPRoute", "dns", "", "{name: dns, port: 53}");
     let mesh = Mesh::with(&yaml).await;
-    let gateway = mesh
-        .gateway("edge")
-        .arg("--udp-idle-timeout", "200ms")
-        .start()
-        .await;
+    let gateway = mesh.gateway("edge");
+    let gateway = flags
+        .iter()
+        .fold(gateway, |gateway, (flag, value)| gateway.arg(flag, value));
+    let gateway = gateway.start().await;
+    (mesh, gateway)
+}
+
+#[tokio::test]
+async fn a_client_of_datagrams_that_says_nothing_is_forgotten() {
+    let (backend, _task) = datagrams("dns ").await;
+    let port = free_port().await;
+    let (_mesh, gateway) = one_backend(port, backend, &[("--udp-idle-timeout", "200ms")]).await;
     let client = Datagrams::to(port).await;
     assert_eq!(client.ask("one").await, "dns one");
     gateway
@@ -303,6 +309,42 @@ async fn a_client_of_datagrams_that_says_nothing_is_forgotten() {
         .log_line("a client of datagrams is forgotten")
         .await;
     assert_eq!(client.ask("two").await, "dns two");
+}
+
+#[tokio::test]
+async fn a_port_has_so_many_clients_of_datagrams() {
+    let (backend, _task) = datagrams("dns ").await;
+    let port = free_port().await;
+    let (_mesh, gateway) = one_backend(port, backend, &[("--udp-sessions", "3")]).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let client = Datagrams::to(port).await;
+        assert_eq!(client.ask("one").await, "dns one");
+        clients.push(client);
+    }
+    let refused = Datagrams::to(port).await;
+    refused.0.send(b"two").await.unwrap();
+    gateway.process.log_line("a datagram is dropped").await;
+    for client in &clients {
+        assert_eq!(client.ask("three").await, "dns three");
+    }
+    // Those came later and were answered, so that it is certain that this one was not.
+    let nothing = refused.0.try_recv(&mut [0; 8]).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
+async fn the_place_of_a_client_that_is_forgotten_is_another_ones() {
+    let (backend, _task) = datagrams("dns ").await;
+    let port = free_port().await;
+    let flags = [("--udp-sessions", "1"), ("--udp-idle-timeout", "200ms")];
+    let (_mesh, gateway) = one_backend(port, backend, &flags).await;
+    assert_eq!(Datagrams::to(port).await.ask("one").await, "dns one");
+    gateway
+        .process
+        .log_line("a client of datagrams is forgotten")
+        .await;
+    assert_eq!(Datagrams::to(port).await.ask("two").await, "dns two");
 }
 
 #[tokio::test]

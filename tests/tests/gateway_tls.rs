@@ -7,12 +7,13 @@
 )]
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, ProtocolVersion};
 use tests::client::Http;
 use tests::edge::{Authority, Client, Shown, at, free_port};
-use tests::{App, Mesh, Raw, Sidecar, yaml};
+use tests::{App, Mesh, Raw, Sidecar, within, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -263,6 +264,55 @@ async fn clients_may_have_to_show_a_certificate() {
     }
 }
 
+/// Whoever was let in on other terms is asked to come again, however busy it is; elsewhere nothing happens.
+#[tokio::test]
+async fn who_came_before_certificates_were_asked_for_has_to_show_one_too() {
+    let (authority, trusted, app) = (
+        Authority::new("test"),
+        Authority::new("trusted"),
+        App::echo("app").await,
+    );
+    let [asks, open] = [free_port().await, free_port().await];
+    let shown = authority.certificate(&["www.example.com"]);
+    let gateway = |listeners: [u16; 2]| {
+        yaml::gateway(
+            "edge",
+            &listeners.map(|port| https(&format!("p{port}"), port, "", &["cert"])),
+        )
+    };
+    let plain = gateway([asks, open]);
+    let yaml =
+        secret("cert", &shown) + &yaml::authorities("clients", &trusted.pem()) + &plain + &behind(&app);
+    let (mesh, _gateway) = start(&yaml).await;
+    let nobody = Client::trusting(&authority);
+    let known = nobody.clone().showing(&trusted.certificate(&["client"]));
+    let validation = "{validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: clients}]}}";
+    let asking = plain.replace(
+        "  listeners:",
+        &format!("  tls: {{frontend: {{default: {{}}, perPort: [{{port: {asks}, tls: {validation}}}]}}}}\n  listeners:"),
+    );
+    let host = "www.example.com";
+    for alpn in ["h2", "http/1.1"] {
+        mesh.apply(&plain).await;
+        let client = nobody.clone().offering(&[alpn]);
+        let connect =
+            async |client: &Client, port| Http::tls(client.connect(at(port), host).await.unwrap()).await;
+        let [mut before, mut elsewhere] = [connect(&client, asks).await, connect(&client, open).await];
+        for client in [&mut before, &mut elsewhere] {
+            assert_eq!(client.ask(host, "/").await.status, 200);
+        }
+        mesh.apply(&asking).await;
+        let ended = async { while before.try_ask(host, "/").await.is_ok() {} };
+        within("the end of a busy connection", ended).await;
+        assert!(!is_served(&client, asks).await);
+        assert_eq!(elsewhere.ask(host, "/").await.status, 200);
+        // What changes for others is no reason to ask again.
+        let mut with = connect(&known.clone().offering(&[alpn]), asks).await;
+        mesh.apply(&secret("cert", &authority.certificate(&[host]))).await;
+        assert_eq!(with.ask(host, "/").await.status, 200);
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_changes_and_no_connection_notices() {
     let (authority, app, port) = (Authority::new("test"), App::echo("app").await, free_port().await);
@@ -280,4 +330,63 @@ async fn a_certificate_changes_and_no_connection_notices() {
     for http in [&mut before, &mut Http::tls(after).await] {
         assert_eq!(http.ask("www.example.com", "/").await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn who_shakes_hands_slowly_is_cut_off_and_harms_nobody() {
+    let (authority, app, port) = (Authority::new("test"), App::echo("app").await, free_port().await);
+    let shown = authority.certificate(&["www.example.com"]);
+    let yaml = secret("cert", &shown)
+        + &yaml::gateway("edge", &[https("web", port, "www.example.com", &["cert"])])
+        + &behind(&app);
+    let mesh = Mesh::with(&yaml).await;
+    let gateway = mesh.gateway("edge").arg("--handshake-timeout", "1s");
+    // On one thread those whose time is over are cut off one after the other.
+    let gateway = gateway.arg("--workers", "1").start().await;
+    let client = Client::trusting(&authority);
+    let hello = client.hello("www.example.com");
+    let (begin, rest) = hello.split_at(hello.len() / 2);
+    let stream = client.connect(at(port), "www.example.com").await.unwrap();
+    let mut open = Http::tls(stream).await;
+
+    let mut slow = Vec::new();
+    for sent in [&b""[..], begin, &hello] {
+        for _ in 0..20 {
+            let mut raw = Raw::connect(at(port)).await;
+            raw.send(sent).await;
+            slow.push(raw);
+        }
+    }
+    let mut late = Raw::connect(at(port)).await;
+    late.send(begin).await;
+    assert!(is_served(&client, port).await);
+    assert_eq!(open.ask("www.example.com", "/").await.status, 200);
+
+    // Byte by byte does not prolong it.
+    let mut dripping = Raw::connect(at(port)).await;
+    let mut bytes = hello.iter();
+    let half_time = Instant::now() + Duration::from_millis(500);
+    let mut drip = async |raw: &mut Raw| {
+        raw.send([*bytes.next().unwrap()]).await;
+        raw.read_for(Duration::from_millis(20)).await.1
+    };
+    while Instant::now() < half_time && !drip(&mut dripping).await {}
+    // Nor does it begin anew with the second part of the handshake.
+    let mut silent = Raw::connect(at(port)).await;
+    late.send(rest).await;
+    while !drip(&mut dripping).await {}
+    for raw in slow.iter_mut().chain([&mut late, &mut silent]) {
+        raw.read_to_end().await;
+    }
+    let mut at_line = Vec::new();
+    for raw in [&late, &silent] {
+        let line = format!("client={}", raw.stream.local_addr().unwrap());
+        let logged = gateway.process.log_line(&line).await;
+        assert!(logged.contains("not over in time"), "{logged}");
+        let lines = gateway.process.stderr();
+        at_line.push(lines.iter().position(|other| *other == logged));
+    }
+    assert!(at_line[0] < at_line[1], "it had time for two handshakes");
+    assert!(is_served(&client, port).await);
+    assert_eq!(open.ask("www.example.com", "/").await.status, 200);
 }

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use tests::edge::{at, free_port};
 use tests::hostile::{Act, Scripted};
 use tests::hostile_pair::{HTTP1, Pair};
 use tests::wait::{eventually, within};
-use tests::yaml;
+use tests::{Mesh, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -33,8 +34,13 @@ fn get(path: &str) -> Vec<u8> {
 
 /// The application's connection on which a path is asked for.
 async fn asked(app: &Scripted, path: &str) -> usize {
+    asked_again(app, path, 0).await
+}
+
+/// The same, after so many others.
+async fn asked_again(app: &Scripted, path: &str, number: usize) -> usize {
     eventually("the request reaches the application", || async {
-        app.connections(path).first().copied()
+        app.connections(path).get(number).copied()
     })
     .await
 }
@@ -43,12 +49,17 @@ async fn asked(app: &Scripted, path: &str) -> usize {
 async fn a_client_whose_connection_is_reset_takes_its_request_along() {
     let app = silent(&Arc::default()).await;
     let pair = Pair::start(app.address, &[]).await;
-    let mut client = TcpStream::connect(pair.outbound).await.expect("a connection");
-    client.write_all(&get(SILENT)).await.expect("sent");
-    let connection = asked(&app, SILENT).await;
-    client.set_zero_linger().expect("a socket");
-    drop(client);
-    app.ended(connection).await;
+    for (number, sent) in [get(SILENT), [get(SILENT), get("/next")].concat()]
+        .iter()
+        .enumerate()
+    {
+        let mut client = TcpStream::connect(pair.outbound).await.expect("a connection");
+        client.write_all(sent).await.expect("sent");
+        let connection = asked_again(&app, SILENT, number).await;
+        client.set_zero_linger().expect("a socket");
+        drop(client);
+        app.ended(connection).await;
+    }
     pair.assert_unharmed();
 }
 
@@ -84,6 +95,43 @@ async fn a_client_that_sends_nothing_more_gets_its_answer() {
         "{answer}"
     );
     pair.assert_unharmed();
+}
+
+/// Nobody outside the mesh is waited for who sends nothing more, whatever else it has sent before.
+#[tokio::test]
+async fn a_client_of_a_gateway_that_hangs_up_takes_its_request_along() {
+    let (app, port) = (silent(&Arc::default()).await, free_port().await);
+    let yaml = yaml::outside("server", 80, "http", &[app.address])
+        + &yaml::gateway("edge", &[format!("{{name: web, port: {port}, protocol: HTTP}}")])
+        + &yaml::object(
+            "HTTPRoute",
+            "edge",
+            "{parentRefs: [{name: edge}], rules: [{backendRefs: [{name: server, port: 80}]}]}",
+        );
+    let mesh = Mesh::with(&yaml).await;
+    let gateway = mesh.gateway("edge").flag("--access-log").start().await;
+    let posted = format!("POST {SILENT} HTTP/1.1\r\nHost: server\r\nContent-Length: 4\r\n\r\nbody");
+    for (number, sent) in [
+        get(SILENT),
+        [get(SILENT), get("/next"), get("/next")].concat(),
+        posted.into_bytes(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = TcpStream::connect(at(port)).await.expect("a connection");
+        client.write_all(&sent).await.expect("sent");
+        let connection = asked_again(&app, SILENT, number).await;
+        client.shutdown().await.expect("closed");
+        app.ended(connection).await;
+        eventually("the record says so", || async {
+            let lines = gateway.process.stdout();
+            let ended = lines.iter().filter(|line| line.contains("request_aborted"));
+            (ended.count() == number + 1).then_some(())
+        })
+        .await;
+    }
+    assert!(app.connections("/next").is_empty());
 }
 
 #[tokio::test]

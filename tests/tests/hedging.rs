@@ -57,6 +57,26 @@ async fn what_may_happen_only_once_is_sent_once() {
 }
 
 #[tokio::test]
+async fn an_upgrade_is_sent_once() {
+    let ([stuck, quick], _mesh, visitor) =
+        pay("hedging: {delay: 20ms}\ntimeout: {http: {requestTimeout: 300ms}}").await;
+    let mut outcomes = Vec::new();
+    for _ in 0..4 {
+        let mut raw = visitor.raw().await;
+        raw.send(
+            "GET / HTTP/1.1\r\nHost: pay\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+        let (head, _) = raw.read_response().await;
+        outcomes.push(head.split(' ').nth(1).unwrap().to_owned());
+    }
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, ["200", "200", "504", "504"]);
+    assert_eq!(stuck.requests().len() + quick.requests().len(), 4);
+}
+
+#[tokio::test]
 async fn the_budget_bounds_what_is_sent_beside() {
     let constraint = "retryConstraint: {budget: {percent: 0}, minRetryRate: {count: 2, interval: 1h}}";
     let timeout = "timeout: {http: {requestTimeout: 300ms}}";
@@ -96,4 +116,49 @@ async fn a_service_is_given_no_more_than_it_answers() {
     let answer = within("a refusal", visitor.get("http://pay/")).await;
     assert_eq!(answer.verdict(), (503, "concurrency_limit"));
     calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn what_answers_usually_take_is_known_under_the_next_configuration() {
+    let ([stuck, quick], mesh, visitor) = pay("timeout: {http: {requestTimeout: 9s}}").await;
+    drop(stuck);
+    let alone = yaml::outside("pay", 80, "http", &[quick.address]);
+    let with = |percentile: u8| {
+        let policy = format!("loadBalancer: {{type: RoundRobin}}\nhedging: {{percentile: {percentile}}}");
+        yaml::traffic_policy("pay", &policy)
+    };
+    mesh.operator().delete("EndpointSlice", "pay-0").await;
+    let mut client = visitor.http1().await;
+    mesh.apply(&(alone.replace("pay-0", "pay-1") + &with(90))).await;
+    for _ in 0..30 {
+        assert_eq!(client.get("http://pay/").await.status, 200);
+    }
+    let stuck = self::stuck().await;
+    let both = yaml::outside("pay", 80, "http", &[stuck.address, quick.address]);
+    mesh.apply(&(both + &with(95))).await;
+    for _ in 0..4 {
+        let answer = within("an answer of the other", client.get("http://pay/")).await;
+        assert_eq!(answer.header("x-app"), "quick");
+    }
+    assert!(!stuck.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_whose_body_comes_slowly_is_overtaken_once_it_is_there() {
+    let ([stuck, quick], _mesh, visitor) = pay("hedging: {delay: 1ms}").await;
+    for _ in 0..2 {
+        let mut raw = visitor.raw().await;
+        raw.send("PUT / HTTP/1.1\r\nHost: pay\r\nContent-Length: 4\r\n\r\npa")
+            .await;
+        tests::eventually("the request's head", async || {
+            (stuck.connections() + quick.connections() > 0).then_some(())
+        })
+        .await;
+        // Several delays pass.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        raw.send("y!").await;
+        let (head, _) = within("an answer", raw.read_response()).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    }
+    assert!(!stuck.requests().is_empty());
 }

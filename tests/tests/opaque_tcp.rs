@@ -6,6 +6,7 @@
     clippy::large_futures
 )]
 
+use tests::sidecar::Workload;
 use tests::{App, Mesh, Raw, Relay, Sidecar, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -107,6 +108,42 @@ async fn a_callee_that_dies_closes_its_callers() {
     assert_eq!(raw.read_exact(4).await, b"ping");
     db.kill().await;
     assert!(raw.read_to_end().await.is_empty());
+}
+
+/// Says its name to whoever connects.
+async fn named(name: &'static str) -> App {
+    App::raw(move |mut stream| async move {
+        let _ = stream.write_all(name.as_bytes()).await;
+    })
+    .await
+}
+
+/// A workload with this label for its zone.
+fn in_zone<'m>(mesh: &'m Mesh, service: &str, zone: &str) -> Workload<'m> {
+    let workload = mesh
+        .workload(service)
+        .label("topology.kubernetes.io/region", "eu");
+    workload.label("topology.kubernetes.io/zone", zone)
+}
+
+#[tokio::test]
+async fn connections_stay_in_their_zone_until_it_cannot_be_reached() {
+    let policy = "loadBalancer: {type: RoundRobin, zoneAware: {preferLocal: {}}}";
+    let mesh = Mesh::with(&(yaml::service("db", 5432, "tcp") + &yaml::traffic_policy("db", policy))).await;
+    let (near, far) = (named("near").await, named("far").await);
+    let mut near_db = in_zone(&mesh, "db", "a").app(near.address).start().await;
+    let _far_db = in_zone(&mesh, "db", "b").app(far.address).start().await;
+    let visitor = in_zone(&mesh, "visitor", "a").local("db:5432").start().await;
+    let met = async || {
+        let mut met = Vec::new();
+        for _ in 0..20 {
+            met.push(Raw::connect(visitor.local("db:5432")).await.read_to_end().await);
+        }
+        met
+    };
+    assert_eq!(met().await, vec![b"near".to_vec(); 20]);
+    near_db.kill().await;
+    assert_eq!(met().await, vec![b"far".to_vec(); 20]);
 }
 
 /// All that passed, as one.

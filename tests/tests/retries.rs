@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
-use tests::client::{Http, nothing, request};
+use tests::client::{Http, nothing, request, trickling};
 use tests::{App, Mesh, Relay, Sidecar, text, yaml};
 
 /// Fails with `status` until it has been called `failures` times, then echoes.
@@ -150,6 +150,20 @@ async fn a_body_up_to_64_kib_is_sent_again_and_a_larger_one_is_not() {
         sidecar.terminate().await;
         mesh.operator().settled().await;
     }
+}
+
+#[tokio::test]
+async fn a_body_in_many_pieces_is_sent_again_like_any_other() {
+    let mesh = mesh("retry: {codes: [503], attempts: 2, backoff: 1ms}").await;
+    let app = failing(503, 2).await;
+    let _flaky = flaky(&mesh, &app).await;
+    let body: Bytes = (0..64 * 1024).map(|at| (at % 251) as u8).collect();
+    let call = request("POST", "http://flaky/").body(trickling(&body)).unwrap();
+    let answer = mesh.visitor().await.http1().await.send(call).await;
+    assert_eq!(answer.status, 200);
+    let arrived = app.requests();
+    assert_eq!(arrived.len(), 3);
+    assert!(arrived.iter().all(|request| request.body == body));
 }
 
 #[tokio::test]

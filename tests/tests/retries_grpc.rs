@@ -113,3 +113,34 @@ async fn other_statuses_and_calls_with_a_message_are_delivered() {
     assert_eq!(failed.code(), Code::Unavailable, "as often as the policy says");
     assert_eq!(pair.app.requests().len(), 4);
 }
+
+#[tokio::test]
+async fn a_stream_that_begins_with_silence_has_begun_all_the_same() {
+    let given = Arc::new(tokio::sync::Semaphore::new(0));
+    let speaks = given.clone();
+    let app = App::http(move |_| {
+        let speaks = speaks.clone();
+        async move {
+            let word = Frame::data(Bytes::from_static(b"\0\0\0\0\x06\x0a\x04well"));
+            let end = Frame::trailers(HeaderMap::from_iter([(
+                "grpc-status".parse().unwrap(),
+                HeaderValue::from(0),
+            )]));
+            let frames = futures_util::stream::once(async move {
+                speaks.acquire().await.unwrap().forget();
+                Ok::<_, BoxError>(word)
+            });
+            let frames =
+                futures_util::StreamExt::chain(frames, futures_util::stream::once(async { Ok(end) }));
+            let answer = Response::builder().header("content-type", "application/grpc");
+            answer.body(StreamBody::new(frames).boxed_unsync()).unwrap()
+        }
+    })
+    .await;
+    let mut pair = Pair::start(app).await;
+    let repeated = tests::within("the head", pair.client.repeat(words("how?"))).await;
+    let mut repeated = repeated.unwrap().into_inner();
+    given.add_permits(1);
+    assert_eq!(repeated.message().await.unwrap().unwrap().text, "well");
+    assert!(repeated.message().await.unwrap().is_none());
+}

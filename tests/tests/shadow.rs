@@ -210,6 +210,10 @@ async fn counts_outlive_the_control_plane_and_whoever_asks_where_there_is_none_i
         told["callers"][0]["destinations"][0]["differences"][0]["requests"],
         2
     );
+    // Also where nothing was asked for meanwhile.
+    mesh.kill_control_plane().await;
+    mesh.start_control_plane().await;
+    compared(&mesh, 2).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@
 
 use http::{HeaderValue, StatusCode};
 use hyper_util::rt::TokioIo;
-use tests::{App, Mesh, Raw, text, yaml};
+use tests::{App, Mesh, Raw, eventually, text, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The key of RFC 6455 section 1.3, and its answer.
@@ -128,4 +128,25 @@ async fn a_refused_upgrade_is_an_ordinary_answer_and_the_connection_goes_on() {
     raw.send("GET /again HTTP/1.1\r\nHost: chat\r\n\r\n").await;
     assert!(raw.read_response().await.0.starts_with("HTTP/1.1 403"));
     assert_eq!(app.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn it_is_a_request_to_a_circuit_breaker_until_it_ends() {
+    let app = app().await;
+    let policy = yaml::traffic_policy("chat", "circuitBreaker: {maxParallelRequests: 1}");
+    let mesh = Mesh::with(&(yaml::outside("chat", 80, "http", &[app.address]) + &policy)).await;
+    let visitor = mesh.visitor().await;
+    let mut raw = visitor.raw().await;
+    raw.send(UPGRADE).await;
+    switched(&mut raw).await;
+    for _ in 0..3 {
+        let answer = visitor.get("http://chat/other").await;
+        assert_eq!(answer.verdict(), (503, "overflow"));
+    }
+    drop(raw);
+    eventually("the next one is let in", || async {
+        let answer = visitor.get("http://chat/other").await;
+        (answer.status == StatusCode::FORBIDDEN).then_some(())
+    })
+    .await;
 }

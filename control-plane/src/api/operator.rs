@@ -1,7 +1,7 @@
 //! What an operator does to the mesh: apply, delete, get, status, await, and join tokens.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use model::Generation;
 use proto::v1;
@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use super::answers::{
     applied, conditions_to_wire, foreseen, name_from_wire, name_to_wire, proxies, reports, shadow,
 };
+use super::chronicle::Chronicle;
 use super::shown::{observed, shown};
 use crate::authority::Issuer;
 use crate::callers::Caller;
@@ -31,6 +32,7 @@ const MAX_FILES: usize = 1000;
 pub(crate) struct OperatorService {
     pub(crate) mesh: Mesh,
     pub(crate) fleet: Arc<Fleet>,
+    pub(crate) chronicle: Arc<Chronicle>,
     pub(crate) store: Arc<Store>,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) folder: Arc<Folder>,
@@ -106,6 +108,7 @@ impl Operator for OperatorService {
         }
         let fits = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
         let proxies = self.fleet.records();
+        let now = SystemTime::now();
         let answer = self.mesh.read_written(|state, records| {
             let reports = reports(state, &proxies);
             let judge = Judge::new(state, &reports);
@@ -115,7 +118,10 @@ impl Operator for OperatorService {
                     && fits(&wanted.name, key.name.as_str())
             });
             let objects = chosen.map(|(key, record)| {
-                let status = judge.status(key, &observed(record));
+                let mut status = judge.status(key, &observed(record));
+                if let Some(status) = &mut status {
+                    self.chronicle.date(key, record, now, status);
+                }
                 v1::Object {
                     name: Some(name_to_wire(key)),
                     yaml: shown(key, record, status, wanted.secrets),

@@ -42,7 +42,7 @@ pub(super) fn shown(
     yaml_of(&Value::Object(object))
 }
 
-/// Which version of an object its status is about.
+/// Which version of an object its status is about, and when that came.
 pub(super) fn observed(record: &ObjectRecord) -> Observed {
     Observed {
         generation: record.generation,
@@ -62,7 +62,7 @@ fn leave_out_secrets(secret: &mut Map<String, Value>) {
 }
 
 /// RFC 3339, of seconds since 1970.
-fn time(seconds: u64) -> String {
+pub(super) fn time(seconds: u64) -> String {
     let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
     let time = time.unwrap_or(SystemTime::UNIX_EPOCH);
     humantime::format_rfc3339_seconds(time).to_string()

@@ -20,6 +20,9 @@ use crate::view::{self, MeshState, Traffic};
 
 /// What a rule answers by itself to this very request, which is for `port`.
 pub(super) fn own_answer(rule: &Rule, call: &Call, port: u16) -> Option<Outcome> {
+    if let Some(answer) = unknown(&rule.filters) {
+        return Some(answer);
+    }
     let asks = rule.filters.iter().any(|filter| match filter {
         Filter::Cors(cors) => matches!(
             cors::judge(cors, &call.method, &call.headers),
@@ -49,6 +52,19 @@ pub(super) fn own_answer(rule: &Rule, call: &Call, port: u16) -> Option<Outcome>
     redirected(rule, Some(&requested))
 }
 
+/// The answer where nobody knows what a filter would do.
+fn unknown(filters: &[Filter]) -> Option<Outcome> {
+    let named = filters.iter().find_map(named_in_vain)?;
+    Some(refused(Reason::FilterNotFound, format!("{named} does not exist")))
+}
+
+fn named_in_vain(filter: &Filter) -> Option<&str> {
+    match filter {
+        Filter::Unresolved(named) => Some(named),
+        _ => None,
+    }
+}
+
 /// The answer of a rule that redirects; without its location where no request is given.
 fn redirected(rule: &Rule, requested: Option<&Requested<'_>>) -> Option<Outcome> {
     let redirect = rule.filters.iter().find_map(|filter| match filter {
@@ -70,7 +86,7 @@ pub(super) fn of_rule(
     rule: &Rule,
     request: &RequestView<'_>,
 ) -> Outcome {
-    if let Some(answer) = redirected(rule, None) {
+    if let Some(answer) = unknown(&rule.filters).or_else(|| redirected(rule, None)) {
         return answer;
     }
     // Dice of nothing fall on the first backend that has a chance at all.
@@ -119,10 +135,13 @@ pub(super) fn shares(mesh: &Rehearsed<'_>, traffic: Traffic, rule: &str, backend
         weight: backend.weight,
         // Both are far below 2^53.
         percent: f64::from(backend.weight) * 100.0 / (total.max(1)) as f64,
-        unresolved: backend
-            .target
-            .is_none()
-            .then(|| unresolved(mesh.state, traffic, rule, at)),
+        unresolved: match backend.target {
+            None => Some(unresolved(mesh.state, traffic, rule, at)),
+            Some(_) => {
+                let named = backend.filters.iter().find_map(named_in_vain);
+                named.map(|named| format!("{named} does not exist"))
+            }
+        },
         endpoints: backend.target.as_ref().and_then(|target| endpoints(mesh, target)),
         policies: backend
             .target
@@ -148,8 +167,12 @@ pub(super) fn refused(reason: Reason, why: String) -> Outcome {
 
 /// What governs requests to a backend beside the rule, which is known by its name.
 fn policies(state: &MeshState, rule: Option<&str>, target: &ServicePort) -> Vec<Governing> {
-    let route = rule.and_then(|rule| rule.rsplit_once('#')?.0.parse().ok());
-    let governing = view::governing(state, route.as_ref(), target).into_iter();
+    let rule: Option<(ObjectKey, usize)> = rule.and_then(|rule| {
+        let (route, place) = rule.rsplit_once('#')?;
+        Some((route.parse().ok()?, place.parse().ok()?))
+    });
+    let rule = rule.as_ref().map(|(route, place)| (route, *place));
+    let governing = view::governing(state, rule, target).into_iter();
     governing
         .map(|(policy, sections)| Governing {
             says: said(state, &policy, &sections),

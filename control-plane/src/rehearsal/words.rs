@@ -99,6 +99,7 @@ pub(super) fn of_filter(filter: &Filter) -> String {
             format!("CORS for {}{credentials}", origins.join(" "))
         }
         Filter::Auth(auth) => format!("ask {} first", auth.reference),
+        Filter::Unresolved(named) => format!("{named}, which does not exist"),
     }
 }
 

@@ -18,12 +18,14 @@ pub(super) fn all<T>(
     faults: &mut Vec<Fault>,
     reader: impl FnOnce(&At<'_>) -> Option<T>,
 ) -> Option<T> {
-    let errors = RefCell::new(Vec::new());
+    let notes = Notes::default();
     let read = reader(&At {
-        errors: &errors,
+        notes: &notes,
         path: FieldPath::default(),
     });
-    let errors = errors.into_inner();
+    let mut errors = notes.errors.into_inner();
+    // Whatever is no part of a route's rule cannot be left out alone.
+    errors.extend(notes.unusable.into_inner());
     let clean = errors.is_empty();
     faults.extend(errors.into_iter().map(|FieldError { path, why }| Fault {
         place: root.place_of(&path),
@@ -33,10 +35,17 @@ pub(super) fn all<T>(
     read.filter(|_| clean)
 }
 
+/// What is wrong with an object.
+#[derive(Debug, Default)]
+struct Notes {
+    errors: RefCell<Vec<FieldError>>,
+    unusable: RefCell<Vec<FieldError>>,
+}
+
 /// A field that is being read. Reading goes on after an error with whatever stands in for the value.
 #[derive(Debug, Clone)]
 pub(super) struct At<'e> {
-    errors: &'e RefCell<Vec<FieldError>>,
+    notes: &'e Notes,
     path: FieldPath,
 }
 
@@ -62,7 +71,7 @@ impl At<'_> {
 
     /// Notes an error at this field.
     pub(super) fn refuse(&self, why: impl Into<String>) {
-        self.errors.borrow_mut().push(FieldError {
+        self.notes.errors.borrow_mut().push(FieldError {
             path: self.path.clone(),
             why: why.into(),
         });
@@ -71,11 +80,28 @@ impl At<'_> {
     /// The value, or `None` after noting its error here or at the field of this one that it names.
     pub(super) fn keep<T>(&self, result: Result<T, FieldError>) -> Option<T> {
         result
-            .map_err(|error| {
-                let path = FieldPath(self.path.0.iter().cloned().chain(error.path.0).collect());
-                self.errors.borrow_mut().push(FieldError { path, why: error.why });
-            })
+            .map_err(|error| self.notes.errors.borrow_mut().push(self.placed(error)))
             .ok()
+    }
+
+    /// As [`At::keep`], for what the schema of Gateway API lets pass, and a Kubernetes API server with it, so that the object
+    /// exists and its status has to tell: the rule that the field is part of cannot be followed.
+    pub(super) fn usable<T>(&self, result: Result<T, FieldError>) -> Option<T> {
+        result
+            .map_err(|error| self.notes.unusable.borrow_mut().push(self.placed(error)))
+            .ok()
+    }
+
+    /// Takes what [`At::usable`] noted in this field. What nobody takes is an error of the object.
+    pub(super) fn take_unusable(&self) -> Vec<FieldError> {
+        let mut noted = self.notes.unusable.borrow_mut();
+        let is_within = |error: &mut FieldError| error.path.0.starts_with(&self.path.0);
+        noted.extract_if(.., is_within).collect()
+    }
+
+    fn placed(&self, error: FieldError) -> FieldError {
+        let path = FieldPath(self.path.0.iter().cloned().chain(error.path.0).collect());
+        FieldError { path, why: error.why }
     }
 
     /// The items of a list, each with its field; those over `most` are refused.

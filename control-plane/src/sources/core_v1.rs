@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as k8s;
-use model::FieldError;
 use model::gateway::{Certificate, ClientValidation};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
@@ -30,8 +29,9 @@ pub struct Secret {
     pub key: ObjectKey,
     /// `type`.
     pub kind: String,
-    /// Present exactly in a Secret of type `kubernetes.io/tls`. The key is the certificate's.
-    pub certificate: Option<Arc<Certificate>>,
+    /// Present exactly in a Secret of type `kubernetes.io/tls`: with the key that is the certificate's, or why it is no use.
+    /// As in Kubernetes, both values must be there, and whoever refers to them is told what they are.
+    pub certificate: Option<Result<Arc<Certificate>, String>>,
 }
 
 /// What it holds is not printed.
@@ -84,65 +84,54 @@ pub(super) fn secret(at: &At<'_>, secret: k8s::Secret) -> Option<Secret> {
     let kind = secret.type_.unwrap_or_else(|| "Opaque".to_owned());
     // Kubernetes: what is written as text takes the place of what is written as base64.
     let data = secret.data.unwrap_or_default();
-    let data = data.into_iter().map(|(name, bytes)| (name, ("data", bytes.0)));
+    let data = data.into_iter().map(|(name, bytes)| (name, bytes.0));
     let text = secret.string_data.unwrap_or_default().into_iter();
-    let text = text.map(|(name, text)| (name, ("stringData", text.into_bytes())));
-    let mut data: BTreeMap<String, (&str, Vec<u8>)> = data.chain(text).collect();
+    let text = text.map(|(name, text)| (name, text.into_bytes()));
+    let mut data: BTreeMap<String, Vec<u8>> = data.chain(text).collect();
     let certificate = match kind == TLS_TYPE {
-        true => Some(certificate(
-            at,
-            data.remove(CERTIFICATE),
-            data.remove(PRIVATE_KEY),
-        )?),
+        true => {
+            let (chain, private) = (data.remove(CERTIFICATE), data.remove(PRIVATE_KEY));
+            for (name, value) in [(CERTIFICATE, &chain), (PRIVATE_KEY, &private)] {
+                if value.is_none() {
+                    at.field("data")
+                        .refuse(format!("{name} is missing, which type {TLS_TYPE} needs"));
+                }
+            }
+            Some(certificate(chain?, private?).map(Arc::new))
+        }
         false => None,
     };
     Some(Secret {
         key,
         kind,
-        certificate: certificate.map(Arc::new),
+        certificate,
     })
 }
 
-/// From the values, each with the field that it stands in.
-fn certificate(
-    at: &At<'_>,
-    chain: Option<(&str, Vec<u8>)>,
-    private: Option<(&str, Vec<u8>)>,
-) -> Option<Certificate> {
-    for (name, is_missing) in [(CERTIFICATE, chain.is_none()), (PRIVATE_KEY, private.is_none())] {
-        if is_missing {
-            at.field("data")
-                .refuse(format!("{name} is missing, which type {TLS_TYPE} needs"));
-        }
-    }
-    let ((chain_field, chain), (key_field, private)) = chain.zip(private)?;
-    let (at_chain, at_key) = (
-        at.field(chain_field).field(CERTIFICATE),
-        at.field(key_field).field(PRIVATE_KEY),
-    );
-    let certificates = at_chain.keep(certificates(&chain));
-    let why = |_| FieldError::new("holds no private key as PEM");
-    let signing = at_key.keep(PrivateKeyDer::from_pem_slice(&private).map_err(why));
-    let signing = at_key.keep(
-        any_supported_type(&signing?).map_err(|_| FieldError::new("is not a key that TLS can sign with")),
-    );
+fn certificate(chain: Vec<u8>, private: Vec<u8>) -> Result<Certificate, String> {
+    let certificates = certificates(&chain).map_err(|why| format!("{CERTIFICATE} {why}"))?;
+    let of_key = |why: &str| format!("{PRIVATE_KEY} {why}");
+    let signing =
+        PrivateKeyDer::from_pem_slice(&private).map_err(|_| of_key("holds no private key as PEM"))?;
+    let signing = any_supported_type(&signing).map_err(|_| of_key("is not a key that TLS can sign with"))?;
     // Unknown is for keys that do not tell their public half.
-    let pair = CertifiedKey::new(certificates?, signing?);
+    let pair = CertifiedKey::new(certificates, signing);
     if let Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) = pair.keys_match() {
-        at_key.refuse(format!("is not the key of the certificate in {CERTIFICATE}"));
+        return Err(of_key(&format!(
+            "is not the key of the certificate in {CERTIFICATE}"
+        )));
     }
     // Both were read as PEM, which is ASCII where it counts.
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let made = Certificate::new(text(chain), text(private));
-    at_chain.keep(made.map_err(|error| FieldError::new(error.to_string())))
+    Certificate::new(text(chain), text(private)).map_err(|error| error.to_string())
 }
 
 /// All certificates of a PEM text; never none.
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, FieldError> {
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(FieldError::new("holds no certificate as PEM")),
+        _ => Err("holds no certificate as PEM"),
     }
 }
 
@@ -154,7 +143,7 @@ pub(super) fn config_map(at: &At<'_>, map: k8s::ConfigMap) -> Option<ConfigMap> 
         Some(pem) if pem.len() > most => Err(format!("{AUTHORITIES} is over {most} bytes")),
         Some(pem) => match certificates(pem.as_bytes()) {
             Ok(_) => Ok(pem),
-            Err(error) => Err(format!("{AUTHORITIES} {}", error.why)),
+            Err(why) => Err(format!("{AUTHORITIES} {why}")),
         },
     };
     Some(ConfigMap { key, authorities })

@@ -6,16 +6,32 @@ mod elsewhere;
 mod headers;
 
 use gateway_api::experimental::httproutes::{HttpRouteRulesFilters, HttpRouteRulesFiltersType as Type};
+use model::Label;
 use model::filter::Filter;
 use model::route::RequestMatch;
-use model::{Label, ServicePort};
 use serde::Serialize;
 
 use super::check::At;
 use super::object::BackendTarget;
+use super::reference::reference;
 use super::route::{backend_ref, same_shape};
 
 const MAX_FILTERS: usize = 16;
+
+/// The filters of a rule, or of a backend.
+#[derive(Default)]
+pub(super) struct Filters {
+    pub(super) filters: Vec<Filter>,
+    /// Mirrors to something of a kind that nothing can be sent to, by its name.
+    pub(super) lost_mirrors: Vec<String>,
+}
+
+/// One filter as it is written.
+enum Written {
+    Filter(Filter),
+    /// A mirror to something of a kind that nothing can be sent to.
+    LostMirror(String),
+}
 
 /// `at` is what has the field `filters`, a rule or a backend; `matches` are those of the rule.
 pub(super) fn filters(
@@ -23,19 +39,32 @@ pub(super) fn filters(
     own: &Label,
     matches: &[RequestMatch],
     list: Option<Vec<HttpRouteRulesFilters>>,
-) -> Vec<Filter> {
+) -> Filters {
     let at = at.field("filters");
     let items = at.items(list, MAX_FILTERS);
     let given = items.len();
-    let filters: Vec<Filter> = items
+    let written: Vec<Written> = items
         .into_iter()
         .filter_map(|(at, filter)| filter_of(&at, own, matches, filter))
         .collect();
+    let in_place = |written: &Written| match written {
+        Written::Filter(filter) => filter.clone(),
+        Written::LostMirror(named) => Filter::Unresolved(named.as_str().into()),
+    };
     // Where one could not be read, the places of the others are not what they were.
-    if filters.len() == given {
-        at.keep(Filter::compatible(&filters));
+    if written.len() == given {
+        at.keep(Filter::compatible(
+            &written.iter().map(in_place).collect::<Vec<_>>(),
+        ));
     }
-    filters
+    let mut read = Filters::default();
+    for written in written {
+        match written {
+            Written::Filter(filter) => read.filters.push(filter),
+            Written::LostMirror(named) => read.lost_mirrors.push(named),
+        }
+    }
+    read
 }
 
 fn filter_of(
@@ -43,7 +72,7 @@ fn filter_of(
     own: &Label,
     matches: &[RequestMatch],
     filter: HttpRouteRulesFilters,
-) -> Option<Filter> {
+) -> Option<Written> {
     let given = [
         ("requestHeaderModifier", filter.request_header_modifier.is_some()),
         (
@@ -65,11 +94,7 @@ fn filter_of(
         Type::UrlRewrite => "urlRewrite",
         Type::Cors => "cors",
         Type::ExternalAuth => "externalAuth",
-        Type::ExtensionRef => {
-            at.field("type")
-                .refuse("\"ExtensionRef\" is not supported: there is no filter to refer to");
-            return None;
-        }
+        Type::ExtensionRef => "extensionRef",
     };
     for (other, _) in given
         .into_iter()
@@ -82,7 +107,7 @@ fn filter_of(
         return None;
     }
     let at = at.field(field);
-    match filter.r#type {
+    let read = match filter.r#type {
         Type::RequestHeaderModifier => filter
             .request_header_modifier
             .map(|modifier| Filter::RequestHeaders(headers::modifier(&at, modifier))),
@@ -90,10 +115,7 @@ fn filter_of(
             .response_header_modifier
             .and_then(|modifier| same_shape(&at, modifier))
             .map(|modifier| Filter::ResponseHeaders(headers::modifier(&at, modifier))),
-        Type::RequestMirror => filter
-            .request_mirror
-            .and_then(|mirror| elsewhere::mirror(&at, own, mirror))
-            .map(Filter::Mirror),
+        Type::RequestMirror => return elsewhere::mirror(&at, own, filter.request_mirror?),
         Type::RequestRedirect => filter
             .request_redirect
             .and_then(|redirect| elsewhere::redirect(&at, matches, redirect))
@@ -107,21 +129,18 @@ fn filter_of(
             .external_auth
             .and_then(|auth| auth::auth(&at, own, auth))
             .map(Filter::Auth),
-        Type::ExtensionRef => None,
-    }
+        Type::ExtensionRef => filter.extension_ref.and_then(|named| {
+            let (group, kind) = (Some(named.group.as_str()), Some(named.kind.as_str()));
+            let named = reference(&at, own, group, kind, None, &named.name)?;
+            Some(Filter::Unresolved(named.to_string().into()))
+        }),
+    };
+    read.map(Written::Filter)
 }
 
 /// A filter's own `backendRef`, which has neither weight nor filters. `at` is the filter's settings.
-fn service_port(at: &At<'_>, own: &Label, reference: impl Serialize) -> Option<ServicePort> {
+fn target(at: &At<'_>, own: &Label, reference: impl Serialize) -> Option<BackendTarget> {
     let at = at.field("backendRef");
     let reference = same_shape(&at, reference)?;
-    match backend_ref(&at, own, &[], reference)?.target {
-        BackendTarget::Service(target) => Some(target),
-        BackendTarget::Unknown(named) => {
-            at.refuse(format!(
-                "{named} is of a kind that nothing can be sent to (supported: Service)"
-            ));
-            None
-        }
-    }
+    backend_ref(&at, own, &[], reference).map(|backend| backend.target)
 }

@@ -11,6 +11,7 @@ use model::{FieldError, Label, ServiceName};
 use super::check::{At, Distinct, key};
 use super::kind::{Kind, ObjectKey, ObjectName};
 use super::listener::{ListenerObject, listeners};
+use super::object::Object;
 use super::reference::{ObjectRef, reference};
 use super::route::same_shape;
 use super::selector::{From, from};
@@ -49,6 +50,8 @@ pub struct GatewayObject {
     /// Never empty.
     pub listeners: Vec<ListenerObject>,
     pub frontend: Frontend,
+    /// `spec.tls.backend.clientCertificateRef`: who it is to backends that ask.
+    pub client_certificate: Option<ObjectRef>,
     /// `defaultScope: All`: routes with `useDefaultGateways` are attached without naming it.
     pub is_default: bool,
     /// Weft has no parameters, so a Gateway that has some is not accepted.
@@ -65,11 +68,21 @@ impl GatewayObject {
     }
 }
 
+/// A Gateway that no proxy can serve, because none could have its name as service account: one over 63 bytes, or with a
+/// dot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnservableGateway {
+    pub key: ObjectKey,
+    pub class: ObjectName,
+}
+
 /// One of `spec.addresses`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// To be bound.
     Ip(IpAddr),
+    /// An `IPAddress` without a value: whichever addresses the machine has.
+    Any,
     /// A type, or the lack of a value, that nothing can be bound to: as it is shown.
     Unusable(String),
 }
@@ -131,12 +144,8 @@ fn is_controller(text: &str) -> bool {
         })
 }
 
-pub(super) fn gateway(at: &At<'_>, gateway: api::Gateway) -> Option<GatewayObject> {
+pub(super) fn gateway(at: &At<'_>, gateway: api::Gateway) -> Option<Object> {
     let key = key(at, Kind::Gateway, &gateway.metadata)?;
-    let name = at
-        .field("metadata")
-        .field("name")
-        .keep(key.name.as_str().parse::<Label>());
     let (at, spec) = (at.field("spec"), gateway.spec);
     let class = at
         .field("gatewayClassName")
@@ -151,27 +160,34 @@ pub(super) fn gateway(at: &At<'_>, gateway: api::Gateway) -> Option<GatewayObjec
     let listeners = listeners(&at, &key.namespace, spec.listeners);
     let tls = at.field("tls");
     let (backend, frontend) = spec.tls.map_or((None, None), |tls| (tls.backend, tls.frontend));
-    if backend.is_some_and(|backend| backend.client_certificate_ref.is_some()) {
-        tls.field("backend").field("clientCertificateRef").refuse(
-            "is not supported yet: workloads of the mesh are called with the identity of the Gateway's proxy",
-        );
-    }
+    let client_certificate = backend.and_then(|backend| backend.client_certificate_ref);
+    let client_certificate = client_certificate.and_then(|given| {
+        let at = tls.field("backend").field("clientCertificateRef");
+        let kind = given.kind.as_deref().or(Some("Secret"));
+        let (group, namespace) = (given.group.as_deref(), given.namespace.as_deref());
+        reference(&at, &key.namespace, group, kind, namespace, &given.name)
+    });
     let frontend = frontend.map(|frontend| read_frontend(&tls.field("frontend"), &key.namespace, frontend));
-    Some(GatewayObject {
+    let class = class?;
+    let Ok(name) = key.name.as_str().parse::<Label>() else {
+        return Some(Object::UnservableGateway(UnservableGateway { key, class }));
+    };
+    Some(Object::Gateway(Box::new(GatewayObject {
         name: ServiceName {
             namespace: key.namespace,
-            name: name?,
+            name,
         },
-        class: class?,
+        class,
         addresses,
         allowed_sets,
         listeners,
         frontend: frontend.unwrap_or_default(),
+        client_certificate,
         is_default: matches!(spec.default_scope, Some(api::GatewayDefaultScope::All)),
         has_parameters: spec
             .infrastructure
             .is_some_and(|infrastructure| infrastructure.parameters_ref.is_some()),
-    })
+    })))
 }
 
 fn addresses(at: &At<'_>, list: Option<Vec<api::GatewayAddresses>>) -> Vec<Address> {
@@ -190,6 +206,7 @@ fn addresses(at: &At<'_>, list: Option<Vec<api::GatewayAddresses>>) -> Vec<Addre
             distinct.check(&at, index, (kind.to_owned(), value.to_owned()));
         }
         let address = match (kind, value) {
+            ("IPAddress", None) => Some(Address::Any),
             ("IPAddress", Some(value)) => at.field("value").keep(ip(value)).map(Address::Ip),
             ("Hostname", Some(value)) => at
                 .field("value")

@@ -12,12 +12,12 @@ use model::resilience::Timeouts;
 use model::route::{PathMatch, RequestMatch};
 
 use super::check::{At, key};
-use super::filter::filters;
+use super::filter::{Filters, filters};
 use super::kind::{Kind, ObjectKey};
 use super::object::{RouteObject, RouteRule};
 use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, backends, header_matches, hostnames,
-    parents, same_shape, same_shapes,
+    parents, rule_names, same_shape, same_shapes,
 };
 use super::session::session;
 use super::shadow;
@@ -38,6 +38,7 @@ pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
         .into_iter()
         .map(|(at, rule)| route_rule(&at, &key, rule))
         .collect();
+    rule_names(&at, &rules);
     if rules.iter().map(|rule| rule.matches.len()).sum::<usize>() > MAX_MATCHES_OF_ROUTE {
         at.field("rules")
             .refuse(format!("has over {MAX_MATCHES_OF_ROUTE} matches"));
@@ -63,19 +64,29 @@ fn route_rule(at: &At<'_>, key: &ObjectKey, rule: GrpcRouteRules) -> RouteRule {
         matches.push(any_call());
     }
     let listed = same_shapes(&at.field("filters"), rule.filters);
-    let filters = filters(at, own, &matches, listed);
+    let Filters {
+        filters,
+        lost_mirrors,
+    } = filters(at, own, &matches, listed);
     let listed = same_shapes(&at.field("backendRefs"), rule.backend_refs);
     let backends = backends(at, own, &matches, listed);
     let persistence = rule
         .session_persistence
         .and_then(|session| same_shape(&at.field("sessionPersistence"), session));
-    RouteRule {
+    let read = RouteRule {
+        name: rule.name,
         matches,
         filters,
+        lost_mirrors,
         backends,
         session: session(at, key, persistence),
         timeouts: Timeouts::default(),
         retry: None,
+        unusable: Vec::new(),
+    };
+    RouteRule {
+        unusable: at.take_unusable(),
+        ..read
     }
 }
 
@@ -125,12 +136,12 @@ fn regex(at: &At<'_>, service: Option<&str>, name: Option<&str>) -> Option<PathM
     let alone = |field: &str, source: Option<&str>| match source {
         Some(source) => at
             .field(field)
-            .keep(Regex::new(source))
+            .usable(Regex::new(source))
             .map(|regex| format!("(?:{})", regex.source())),
         None => Some("[^/]+".to_owned()),
     };
     let (service, name) = (alone("service", service), alone("method", name));
-    at.keep(PathMatch::regex(&format!("/{}/{}", service?, name?)))
+    at.usable(PathMatch::regex(&format!("/{}/{}", service?, name?)))
 }
 
 /// `^\.?[a-z_][a-z_0-9]*(\.[a-z_][a-z_0-9]*)*$`, in either case (Gateway API).

@@ -16,12 +16,12 @@ use model::resilience::{RetryPolicy, Timeouts};
 use model::route::{PathMatch, RequestMatch};
 
 use super::check::{At, key};
-use super::filter::filters;
+use super::filter::{Filters, filters};
 use super::kind::{Kind, ObjectKey};
 use super::object::{RouteObject, RouteRule};
 use super::route::{
     MAX_HOSTNAMES, MAX_MATCHES, MAX_MATCHES_OF_ROUTE, MAX_RULES, MAX_VALUE_MATCHES, backends, duration,
-    header_matches, hostnames, parents, same_shape, value_pattern,
+    header_matches, hostnames, parents, rule_names, same_shape, value_pattern,
 };
 use super::session::session;
 use super::shadow;
@@ -45,6 +45,7 @@ pub(super) fn route(at: &At<'_>, route: HttpRoute) -> Option<RouteObject> {
         .into_iter()
         .map(|(at, rule)| route_rule(&at, &key, rule))
         .collect();
+    rule_names(&at, &rules);
     if rules.iter().map(|rule| rule.matches.len()).sum::<usize>() > MAX_MATCHES_OF_ROUTE {
         at.field("rules")
             .refuse(format!("has over {MAX_MATCHES_OF_ROUTE} matches"));
@@ -69,15 +70,20 @@ fn route_rule(at: &At<'_>, key: &ObjectKey, rule: HttpRouteRules) -> RouteRule {
     if matches.is_empty() {
         matches.push(RequestMatch::default());
     }
-    let filters = filters(at, own, &matches, rule.filters);
+    let Filters {
+        filters,
+        lost_mirrors,
+    } = filters(at, own, &matches, rule.filters);
     let backends = backends(at, own, &matches, rule.backend_refs);
     if !backends.is_empty() && filters.iter().any(|filter| matches!(filter, Filter::Redirect(_))) {
         at.field("backendRefs")
             .refuse("cannot stand beside a RequestRedirect filter: nothing is sent to a backend");
     }
-    RouteRule {
+    let read = RouteRule {
+        name: rule.name,
         matches,
         filters,
+        lost_mirrors,
         backends,
         session: session(at, key, rule.session_persistence),
         timeouts: rule
@@ -85,6 +91,11 @@ fn route_rule(at: &At<'_>, key: &ObjectKey, rule: HttpRouteRules) -> RouteRule {
             .map(|t| timeouts(&at.field("timeouts"), &t))
             .unwrap_or_default(),
         retry: rule.retry.and_then(|r| retry(&at.field("retry"), r)),
+        unusable: Vec::new(),
+    };
+    RouteRule {
+        unusable: at.take_unusable(),
+        ..read
     }
 }
 
@@ -110,11 +121,12 @@ pub(super) fn request_match(at: &At<'_>, request: HttpRouteRulesMatches) -> Requ
 
 fn path_match(at: &At<'_>, path: HttpRouteRulesMatchesPath) -> Option<PathMatch> {
     let value = path.value.as_deref().unwrap_or("/");
-    at.field("value").keep(match path.r#type {
-        Some(HttpRouteRulesMatchesPathType::Exact) => PathMatch::exact(value),
-        None | Some(HttpRouteRulesMatchesPathType::PathPrefix) => PathMatch::prefix(value),
-        Some(HttpRouteRulesMatchesPathType::RegularExpression) => PathMatch::regex(value),
-    })
+    let at = at.field("value");
+    match path.r#type {
+        Some(HttpRouteRulesMatchesPathType::Exact) => at.keep(PathMatch::exact(value)),
+        None | Some(HttpRouteRulesMatchesPathType::PathPrefix) => at.keep(PathMatch::prefix(value)),
+        Some(HttpRouteRulesMatchesPathType::RegularExpression) => at.usable(PathMatch::regex(value)),
+    }
 }
 
 /// Of several entries with one name only the first counts (Gateway API).
@@ -161,16 +173,20 @@ fn retry(at: &At<'_>, retry: HttpRouteRulesRetry) -> Option<RetryPolicy> {
     let attempts = match retry.attempts {
         None => RetryPolicy::DEFAULT_ATTEMPTS,
         Some(attempts) => {
-            let why = || FieldError::new(format!("{attempts} is not 0-{}", RetryPolicy::MAX_ATTEMPTS));
-            at.field("attempts")
-                .keep(u8::try_from(attempts).map_err(|_| why()))?
+            let at = at.field("attempts");
+            let why = |_| FieldError::new(format!("{attempts} is not 0-{}", RetryPolicy::MAX_ATTEMPTS));
+            let read = u8::try_from(attempts).map_err(why);
+            match attempts < 0 {
+                true => at.keep(read)?,
+                false => at.usable(read)?,
+            }
         }
     };
     let backoff = match &retry.backoff {
         None => RetryPolicy::DEFAULT_BACKOFF,
         Some(backoff) => duration(&at.field("backoff"), backoff)?,
     };
-    at.keep(RetryPolicy::new(codes, attempts, backoff))
+    at.usable(RetryPolicy::new(codes, attempts, backoff))
 }
 
 /// One code alone, so that its error stands at its own place in the list.

@@ -50,7 +50,7 @@ pub enum Protocol {
     Tls,
     Tcp,
     Udp,
-    /// Of another implementation, with a domain in front.
+    /// Of another implementation: a name of its own, or one with a domain in front.
     Unknown(String),
 }
 
@@ -175,7 +175,15 @@ fn listener(at: &At<'_>, own: &Label, given: GatewayListeners) -> Option<Listene
     })
 }
 
+/// Gateway API's `ProtocolType`. A name that nobody knows is for the listener's status to say.
 fn protocol(text: &str) -> Result<Protocol, FieldError> {
+    let is_name = |text: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        (1..=MAX_PROTOCOL_BYTES).contains(&text.len())
+            && text.bytes().all(known)
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+    };
     let of_somebody = |text: &str| {
         text.len() <= MAX_PROTOCOL_BYTES
             && text.split_once('/').is_some_and(|(domain, name)| {
@@ -190,7 +198,7 @@ fn protocol(text: &str) -> Result<Protocol, FieldError> {
         "TLS" => Protocol::Tls,
         "TCP" => Protocol::Tcp,
         "UDP" => Protocol::Udp,
-        text if of_somebody(text) => Protocol::Unknown(text.to_owned()),
+        text if is_name(text) || of_somebody(text) => Protocol::Unknown(text.to_owned()),
         text => {
             return Err(FieldError::new(format!(
                 "{text:?} is not a protocol (HTTP, HTTPS, TLS, TCP, UDP)"

@@ -52,7 +52,8 @@ pub use fault::FaultPolicy;
 pub use files::{FileDocument, parse_files};
 pub use folder::{DEBOUNCE, MAX_FILES, MAX_FOLDER_BYTES, WatchError, Watcher, read_folder};
 pub use gateway::{
-    Address, CONTROLLER_NAME, DEFAULT_CLASS, Frontend, GatewayClass, GatewayObject, Validation,
+    Address, CONTROLLER_NAME, DEFAULT_CLASS, Frontend, GatewayClass, GatewayObject, UnservableGateway,
+    Validation,
 };
 pub use grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use kind::{DEFAULT_NAMESPACE, Kind, KindRow, ObjectKey, ObjectName};
@@ -168,7 +169,7 @@ fn object(root: &Node, faults: &mut Vec<Fault>) -> Option<Object> {
     shadow::refuse(root, kind, faults);
     match kind {
         Kind::GatewayClass => parsed(root, faults, gateway::class).map(Object::GatewayClass),
-        Kind::Gateway => parsed(root, faults, gateway::gateway).map(|read| Object::Gateway(Box::new(read))),
+        Kind::Gateway => parsed(root, faults, gateway::gateway),
         Kind::ListenerSet => {
             parsed(root, faults, listener::set).map(|read| Object::ListenerSet(Box::new(read)))
         }

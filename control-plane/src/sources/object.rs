@@ -8,15 +8,16 @@ use model::resilience::{RetryPolicy, Timeouts};
 use model::route::RequestMatch;
 use model::service::{AppProtocol, Service};
 use model::session::SessionPersistence;
-use model::{Hostname, Label, ServiceName, ServicePort};
+use model::{FieldError, Hostname, Label, ServiceName, ServicePort};
 
 use super::backend_tls::BackendTlsPolicy;
 use super::core_v1::{ConfigMap, Namespace, Secret};
 use super::fault::FaultPolicy;
-use super::gateway::{GatewayClass, GatewayObject};
+use super::gateway::{GatewayClass, GatewayObject, UnservableGateway};
 use super::grant::ReferenceGrant;
 use super::kind::{Kind, ObjectKey, ObjectName};
 use super::listener::ListenerSet;
+use super::reference::ObjectRef;
 use super::shadow::Shadow;
 use super::traffic_policy::TrafficPolicyObject;
 
@@ -25,6 +26,7 @@ use super::traffic_policy::TrafficPolicyObject;
 pub enum Object {
     GatewayClass(GatewayClass),
     Gateway(Box<GatewayObject>),
+    UnservableGateway(UnservableGateway),
     ListenerSet(Box<ListenerSet>),
     Route(RouteObject),
     StreamRoute(StreamRoute),
@@ -44,6 +46,7 @@ impl Object {
         match self {
             Self::GatewayClass(class) => class.key.clone(),
             Self::Gateway(gateway) => gateway.key(),
+            Self::UnservableGateway(gateway) => gateway.key.clone(),
             Self::ListenerSet(set) => set.key.clone(),
             Self::Route(route) => route.key.clone(),
             Self::StreamRoute(route) => route.key.clone(),
@@ -141,19 +144,28 @@ pub enum Parent {
     Gateway(ServiceName),
     /// The listeners of a ListenerSet: namespace and name.
     ListenerSet(Label, ObjectName),
+    /// Something of a kind that is another controller's to know.
+    Other(ObjectRef),
 }
 
 /// One rule of a route, whose backends are names that may not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteRule {
+    /// By which policies may name it; unique in its route.
+    pub name: Option<String>,
     /// Never empty.
     pub matches: Vec<RequestMatch>,
     /// Of which those that send somewhere themselves name what may not exist.
     pub filters: Vec<Filter>,
+    /// Mirrors to something of a kind that nothing can be sent to, by its name. They are left out.
+    pub lost_mirrors: Vec<String>,
     pub backends: Vec<BackendRef>,
     pub timeouts: Timeouts,
     pub retry: Option<RetryPolicy>,
     pub session: Option<SessionPersistence>,
+    /// Why it cannot be followed, each with its field from the root of the object: then it is left out, and what stands above is
+    /// incomplete.
+    pub unusable: Vec<FieldError>,
 }
 
 impl RouteRule {
@@ -161,6 +173,20 @@ impl RouteRule {
     pub fn asides(&self) -> impl Iterator<Item = &ServicePort> {
         let of_backends = self.backends.iter().flat_map(|backend| &backend.filters);
         of_backends.chain(&self.filters).filter_map(Filter::target)
+    }
+
+    /// What its filters, and those of its backends, name of kinds that nothing can be asked of or sent to.
+    pub fn unknown_kinds(&self) -> impl Iterator<Item = &str> {
+        let of_backends = self.backends.iter().flat_map(|backend| &backend.filters);
+        let named = of_backends
+            .chain(&self.filters)
+            .filter_map(|filter| match filter {
+                Filter::Unresolved(named) => Some(&**named),
+                Filter::Auth(auth) if auth.target.is_none() => Some(&*auth.reference),
+                _ => None,
+            });
+        let lost = self.backends.iter().flat_map(|backend| &backend.lost_mirrors);
+        named.chain(lost.chain(&self.lost_mirrors).map(String::as_str))
     }
 }
 
@@ -171,6 +197,8 @@ pub struct BackendRef {
     /// 0–1,000,000; 1 where it is not written.
     pub weight: u32,
     pub filters: Vec<Filter>,
+    /// As [`RouteRule::lost_mirrors`].
+    pub lost_mirrors: Vec<String>,
 }
 
 /// What a `backendRefs` entry names.

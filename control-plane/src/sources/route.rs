@@ -18,8 +18,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::check::{At, Distinct};
-use super::filter::filters;
-use super::object::{BackendRef, BackendTarget, Parent, ParentRef};
+use super::filter::{Filters, filters};
+use super::kind::ObjectName;
+use super::object::{BackendRef, BackendTarget, Parent, ParentRef, RouteRule};
 use super::reference::{GATEWAY_GROUP, core_is_empty, reference};
 
 // Gateway API's own limits of list lengths.
@@ -106,16 +107,15 @@ fn parent_ref(at: &At<'_>, own: &Label, index: usize, parent: HttpRouteParentRef
                 .refuse(format!("{group:?} has no Service; its group is \"\""));
             return None;
         }
-        (_, kind) => {
-            let field = if matches!(kind, "Gateway" | "ListenerSet") {
-                "group"
-            } else {
-                "kind"
-            };
-            at.field(field).refuse(format!(
-                "{kind} of group {group:?} is not supported (supported: Gateway, ListenerSet, Service)"
+        (_, "Gateway" | "ListenerSet") => {
+            at.field("group").refuse(format!(
+                "{kind} of group {group:?} is not supported (supported: {GATEWAY_GROUP})"
             ));
             return None;
+        }
+        (_, kind) => {
+            let namespace = parent.namespace.as_deref();
+            reference(at, own, Some(group), Some(kind), namespace, &parent.name).map(Parent::Other)
         }
     };
     let port = match parent.port {
@@ -171,7 +171,10 @@ pub(super) fn backend_ref(
     backend: HttpRouteRulesBackendRefs,
 ) -> Option<BackendRef> {
     let listed = same_shapes(&at.field("filters"), backend.filters);
-    let filters = filters(at, own, matches, listed);
+    let Filters {
+        filters,
+        lost_mirrors,
+    } = filters(at, own, matches, listed);
     let weight = weight(&at.field("weight"), backend.weight);
     let group = core_is_empty(backend.group.as_deref().unwrap_or_default());
     let kind = backend.kind.as_deref().unwrap_or("Service");
@@ -196,6 +199,7 @@ pub(super) fn backend_ref(
         target,
         weight,
         filters,
+        lost_mirrors,
     })
 }
 
@@ -240,7 +244,7 @@ pub(super) fn value_pattern(at: &At<'_>, regex: bool, value: String) -> Option<V
         return None;
     }
     if regex {
-        at.keep(Regex::new(&value)).map(ValuePattern::Regex)
+        at.usable(Regex::new(&value)).map(ValuePattern::Regex)
     } else {
         Some(ValuePattern::Exact(value))
     }
@@ -258,4 +262,16 @@ pub(super) fn duration(at: &At<'_>, text: &str) -> Option<Duration> {
     Some(Duration::from_millis(
         u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
     ))
+}
+
+/// No two rules of a route have one name. `at` is the spec of a route with these rules.
+pub(super) fn rule_names(at: &At<'_>, rules: &[RouteRule]) {
+    let mut names = Distinct::new();
+    for (index, rule) in rules.iter().enumerate() {
+        if let Some(name) = &rule.name {
+            let at = at.field("rules").item(index).field("name");
+            at.keep(name.parse::<ObjectName>());
+            names.check(&at, index, name.clone());
+        }
+    }
 }

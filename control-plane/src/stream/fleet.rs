@@ -152,6 +152,11 @@ impl Fleet {
         }
     }
 
+    /// Tells that some record has changed.
+    pub(crate) fn watch(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     /// All records.
     pub(crate) fn records(&self) -> BTreeMap<WorkloadId, ProxyRecord> {
         let proxies = self.proxies();

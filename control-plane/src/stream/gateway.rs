@@ -47,12 +47,13 @@ pub(super) fn listener_report(report: &v1::ListenerReport) -> Result<BTreeMap<u1
                 let bad = |_| Status::invalid_argument("an address of a report is not ip:port");
                 BoundPort::At(read.map_err(bad)?)
             }
+            failure if reported.no_address => BoundPort::NoAddress(shortened(failure)),
             failure => BoundPort::Failed(shortened(failure)),
         };
         match ports.entry(port) {
             Entry::Vacant(vacant) => drop(vacant.insert(bound)),
             Entry::Occupied(mut known) => match (known.get_mut(), bound) {
-                (BoundPort::Failed(_), _) => {}
+                (BoundPort::Failed(_) | BoundPort::NoAddress(_), _) => {}
                 (BoundPort::At(known), BoundPort::At(more)) => known.extend(more),
                 (known, failed) => *known = failed,
             },

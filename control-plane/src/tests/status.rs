@@ -101,6 +101,7 @@ async fn a_gateway_is_programmed_while_a_proxy_serves_its_ports() {
             port: 80,
             addresses,
             failure: failure.to_owned(),
+            no_address: failure.contains("not available"),
         };
         Message::Listeners(v1::ListenerReport { ports: vec![port] })
     };
@@ -122,6 +123,13 @@ async fn a_gateway_is_programmed_while_a_proxy_serves_its_ports() {
     assert_eq!(
         failed["status"]["conditions"][2]["message"],
         "proxy edge-1 cannot bind port 80: address in use"
+    );
+    proxy.send(report("10.9.8.7:80: address not available")).await;
+    let failed = programmed("Programmed False AddressNotUsable 1").await;
+    assert_eq!(
+        conditions(&failed["status"]["listeners"][0]["conditions"])[3],
+        "Programmed False PortUnavailable 1",
+        "Gateway API has no such reason for listeners"
     );
     proxy.send(report("")).await;
     let bound = programmed("Programmed True Programmed 1").await;

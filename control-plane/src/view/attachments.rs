@@ -77,6 +77,20 @@ impl<'s> AnyRoute<'s> {
         }
     }
 
+    /// Why nothing of it can be followed, wherever it is attached; `None` where one rule can.
+    pub(super) fn unusable(&self) -> Option<Objection> {
+        let rules = &self.http()?.rules;
+        let is_unusable = !rules.is_empty() && rules.iter().all(|rule| !rule.unusable.is_empty());
+        is_unusable.then(|| {
+            let errors = rules.iter().flat_map(|rule| &rule.unusable);
+            let errors: Vec<String> = errors.map(ToString::to_string).collect();
+            Objection {
+                reason: "UnsupportedValue",
+                message: format!("none of its rules can be followed: {}", errors.join("; ")),
+            }
+        })
+    }
+
     fn uses_default_gateways(&self) -> bool {
         match self {
             Self::Http(route) => route.uses_default_gateways,
@@ -169,7 +183,7 @@ impl<'s> Attachments<'s> {
 
     fn is_meant(&self, state: &MeshState, parent: &Parent) -> bool {
         match parent {
-            Parent::Service(_) => false,
+            Parent::Service(_) | Parent::Other(_) => false,
             Parent::Gateway(name) => *name == self.merged.gateway.name,
             Parent::ListenerSet(namespace, name) => {
                 let set = state.listener_set(namespace, name);
@@ -210,6 +224,9 @@ impl<'s> Attachments<'s> {
                 reason: "NoMatchingListenerHostname",
                 message: "no listener that the route names has a hostname in common with it".to_owned(),
             });
+        }
+        if let Some(objection) = route.unusable() {
+            return Err(objection);
         }
         let mut rival = None;
         let mut is_attached = false;

@@ -142,29 +142,34 @@ pub fn unresolved(
     Some(objection.message)
 }
 
-/// The route's rules with their names.
+/// The route's rules with their names; those that cannot be followed are left out.
 pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) -> Vec<Rule> {
     let namespace = &route.key.namespace;
     let policies = in_force(state.traffic_policies_in(namespace));
-    let policy = traffic_policy::of_route(&policies, &route.key).map(|policy| policy.policy.clone());
-    let faults = fault::of_route(&in_force(state.fault_policies_in(namespace)), &route.key);
-    let faults: Vec<Fault> = faults.into_iter().map(|policy| policy.fault.clone()).collect();
-    let shadow = policy_shadow::of_route(state, &route.key);
-    let of_policy = policy.as_ref().and_then(|policy| policy.session.as_ref());
-    let numbered = route.rules.iter().enumerate();
+    let faults = in_force(state.fault_policies_in(namespace));
+    let shadows = policy_shadow::of_rules(state, route);
+    let numbered = route.rules.iter().enumerate().zip(shadows);
     numbered
-        .map(|(index, rule)| Rule {
-            name: format!("{}#{index}", route.key).into(),
-            matches: rule.matches.clone(),
-            filters: filters(state, route.judged(), traffic, &rule.filters),
-            backends: backends(state, route.judged(), traffic, &rule.backends),
-            timeouts: rule.timeouts,
-            retry: rule.retry.clone(),
-            // That of a route's policy keeps a client across backends, as that of the rule does.
-            session: rule.session.as_ref().or(of_policy).cloned(),
-            policy: policy.clone(),
-            faults: faults.clone(),
-            shadow: shadow.clone(),
+        .filter(|((_, rule), _)| rule.unusable.is_empty())
+        .map(|((index, rule), shadow)| {
+            let name = rule.name.as_ref();
+            let policy = traffic_policy::of_rule(&policies, &route.key, name);
+            let policy = policy.map(|policy| policy.policy.clone());
+            let faults = fault::of_rule(&faults, &route.key, name).into_iter();
+            let faults: Vec<Fault> = faults.map(|policy| policy.fault.clone()).collect();
+            Rule {
+                name: format!("{}#{index}", route.key).into(),
+                matches: rule.matches.clone(),
+                filters: filters(state, route.judged(), traffic, &rule.filters),
+                backends: backends(state, route.judged(), traffic, &rule.backends),
+                timeouts: rule.timeouts,
+                retry: rule.retry.clone(),
+                // That of a route's policy keeps a client across backends, as that of the rule does.
+                session: rule.session.clone().or_else(|| policy.as_ref()?.session.clone()),
+                policy,
+                faults,
+                shadow,
+            }
         })
         .collect()
 }

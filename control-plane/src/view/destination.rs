@@ -11,13 +11,16 @@ use super::MeshState;
 use super::attach::{Judged, attached_ports};
 use super::backend::{Traffic, rules, stream_rules};
 use super::shadow::{Shadows, Standing};
-use crate::sources::{Kind, Object, Parent};
+use crate::sources::{Kind, Object, ObjectKey, Parent};
+
+/// The kinds of routes that a Service can have, the most specific first.
+const BY_SPECIFICITY: [Kind; 4] = [Kind::GrpcRoute, Kind::HttpRoute, Kind::TlsRoute, Kind::TcpRoute];
 
 /// The Service as callers of its own namespace see it, and all callers that have no consumer routes for it; `None` where
 /// it does not exist.
 ///
-/// Rules of GRPCRoutes stand before those of HTTPRoutes, those of TLSRoutes before those of TCPRoutes; older routes
-/// before younger, then by name.
+/// Of routes of several kinds on a port the most specific kind counts alone: GRPCRoute, HTTPRoute, TLSRoute, TCPRoute (GEP-1294,
+/// "Route types"). Rules of older routes stand before those of younger ones, then by name.
 pub fn destination(state: &MeshState, name: &ServiceName) -> Option<Destination> {
     let service = state.service(name)?;
     let mut ports: BTreeMap<u16, DestinationPort> = BTreeMap::new();
@@ -77,8 +80,7 @@ pub fn destination_for(state: &MeshState, name: &ServiceName, caller: &Label) ->
 
 /// The Services for which callers of a namespace other than the Service's own have routes: (Service, namespace).
 pub fn consumers(state: &MeshState) -> BTreeSet<(ServiceName, Label)> {
-    let kinds = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute];
-    let routes = kinds.into_iter().flat_map(|kind| state.all_of(kind));
+    let routes = BY_SPECIFICITY.into_iter().flat_map(|kind| state.all_of(kind));
     let parents = routes.filter_map(|stored| match &stored.object {
         Object::Route(route) => Some((&route.key.namespace, &route.parents)),
         Object::StreamRoute(route) => Some((&route.key.namespace, &route.parents)),
@@ -122,10 +124,13 @@ fn governed(state: &MeshState, name: &ServiceName, namespace: &Label) -> BTreeMa
         for port in ports {
             let governed = governed.entry(port).or_default();
             if standing.is_in_force() {
-                governed.rules.extend(rules.iter().cloned());
+                let untaken = untaken(&governed.rules, &rules);
+                governed.rules.extend(untaken);
             }
             if shadows.are_some() && standing.would_be() {
-                would_be.entry(port).or_default().extend(rules.iter().cloned());
+                let would_be = would_be.entry(port).or_default();
+                let untaken = untaken(would_be, &rules);
+                would_be.extend(untaken);
             }
             if standing != Standing::Kept {
                 governed.shadow = Some(Vec::new());
@@ -150,15 +155,42 @@ fn governed(state: &MeshState, name: &ServiceName, namespace: &Label) -> BTreeMa
             };
             let rules = stream_rules(state, route, Traffic::Mesh, hostnames);
             for port in ports {
-                governed
-                    .entry(port)
-                    .or_default()
-                    .streams
-                    .extend(rules.iter().cloned());
+                let governed = governed.entry(port).or_default();
+                let there = governed.streams.first();
+                let is_taken = there.is_some_and(|rule| kind_of(&rule.name) != kind.as_str());
+                if governed.rules.is_empty() && !is_taken {
+                    governed.streams.extend(rules.iter().cloned());
+                }
             }
         }
     }
     governed
+}
+
+/// The rules, where those that are there are of the same kind and not of a more specific one.
+fn untaken(there: &[Rule], rules: &[Rule]) -> Vec<Rule> {
+    match (there.first(), rules.first()) {
+        (Some(one), Some(other)) if kind_of(&one.name) != kind_of(&other.name) => Vec::new(),
+        _ => rules.to_vec(),
+    }
+}
+
+/// The kind of the route that a rule is of, by the rule's name.
+fn kind_of(rule: &str) -> &str {
+    rule.split('/').next().unwrap_or_default()
+}
+
+/// A route of a more specific kind, and of the same namespace, that governs a port in place of a route of this kind.
+pub(super) fn rival(port: &DestinationPort, kind: Kind, namespace: &Label) -> Option<ObjectKey> {
+    let rules = port.rules.iter().map(|rule| &rule.name);
+    let names = rules.chain(port.streams.iter().map(|rule| &rule.name));
+    let mut routes = names.filter_map(|name| name.rsplit_once('#')?.0.parse::<ObjectKey>().ok());
+    routes.find(|key| key.namespace == *namespace && more_specific(kind).any(|other| other == key.kind))
+}
+
+/// The kinds of routes that count before this one on a port of a Service.
+pub(super) fn more_specific(kind: Kind) -> impl Iterator<Item = Kind> {
+    BY_SPECIFICITY.into_iter().take_while(move |other| *other != kind)
 }
 
 /// The ports that a route governs: each once, even where several `parentRefs` name it.

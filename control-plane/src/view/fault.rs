@@ -39,9 +39,17 @@ pub(super) fn of_port<'s>(
     meant.copied().collect()
 }
 
-/// Those of these that are for a route's rules.
-pub(super) fn of_route<'s>(policies: &[&'s FaultPolicy], route: &ObjectKey) -> Vec<&'s FaultPolicy> {
-    let is_meant = |target: &TrafficTarget| target.kind == route.kind && target.name == route.name;
+/// Those of these that are for a rule of a route, of this name.
+pub(super) fn of_rule<'s>(
+    policies: &[&'s FaultPolicy],
+    route: &ObjectKey,
+    rule: Option<&String>,
+) -> Vec<&'s FaultPolicy> {
+    let is_meant = |target: &TrafficTarget| {
+        target.kind == route.kind
+            && target.name == route.name
+            && (target.section.is_none() || target.section.as_ref() == rule)
+    };
     let meant = policies
         .iter()
         .filter(|policy| policy.targets.iter().any(is_meant));

@@ -20,9 +20,10 @@ pub fn gateway(state: &MeshState, name: &ServiceName) -> Option<Gateway> {
         return None;
     }
     let attachments = Attachments::of(state, written);
+    let is_any = written.addresses.contains(&Address::Any);
     let addresses = written.addresses.iter().filter_map(|address| match address {
-        Address::Ip(ip) => Some(*ip),
-        Address::Unusable(_) => None,
+        Address::Ip(ip) if !is_any => Some(*ip),
+        _ => None,
     });
     let routes = attachments.routes.iter().zip(&attachments.would_be);
     let listeners = attachments.merged.listeners.iter().zip(routes);
@@ -38,6 +39,7 @@ pub fn gateway(state: &MeshState, name: &ServiceName) -> Option<Gateway> {
     Some(Gateway {
         name: name.clone(),
         addresses: addresses.collect(),
+        client_certificate: attachments.merged.client_certificate.clone().and_then(Result::ok),
         listeners: listeners.collect(),
     })
 }

@@ -25,6 +25,8 @@ pub(super) struct Merged<'s> {
     /// Those that may add listeners, oldest first.
     pub(super) sets: Vec<&'s ListenerSet>,
     pub(super) listeners: Vec<Judged<'s>>,
+    /// What is shown to backends that ask who calls.
+    pub(super) client_certificate: Option<Result<Arc<Certificate>, Objection>>,
 }
 
 /// A listener and what is wrong with it.
@@ -92,7 +94,22 @@ pub(super) fn merged<'s>(state: &'s MeshState, gateway: &'s GatewayObject) -> Me
         objection: objection(state, gateway),
         sets,
         listeners,
+        client_certificate: client_certificate(state, gateway),
     }
+}
+
+fn client_certificate(
+    state: &MeshState,
+    gateway: &GatewayObject,
+) -> Option<Result<Arc<Certificate>, Objection>> {
+    let reference = gateway.client_certificate.as_ref()?;
+    let found = certificate(state, Kind::Gateway, &gateway.name.namespace, reference);
+    Some(found.map_err(|mut objection| {
+        if objection.reason == "InvalidCertificateRef" {
+            objection.reason = "InvalidClientCertificateRef";
+        }
+        objection
+    }))
 }
 
 /// The ListenerSets of a Gateway that it allows, oldest first, then by name.
@@ -129,13 +146,13 @@ pub(super) fn comes_from(state: &MeshState, from: &NamespacesFrom, own: &Label, 
 
 fn objection(state: &MeshState, gateway: &GatewayObject) -> Option<Objection> {
     let unusable = gateway.addresses.iter().find_map(|address| match address {
-        Address::Ip(_) => None,
+        Address::Ip(_) | Address::Any => None,
         Address::Unusable(shown) => Some(shown),
     });
     if let Some(shown) = unusable {
         return Some(Objection {
             reason: "UnsupportedAddress",
-            message: format!("{shown} is no address that can be bound (supported: IPAddress with a value)"),
+            message: format!("{shown} is no address that can be bound (supported: IPAddress)"),
         });
     }
     let of_class = state
@@ -261,8 +278,12 @@ fn certificate(
     }
     let secret = state.secret(&reference.namespace, &reference.name);
     let secret = secret.ok_or_else(|| invalid("does not exist"))?;
-    let why = "is not of type kubernetes.io/tls";
-    secret.certificate.clone().ok_or_else(|| invalid(why))
+    match &secret.certificate {
+        Some(certificate) => certificate
+            .clone()
+            .map_err(|why| invalid(&format!("is no use: {why}"))),
+        None => Err(invalid("is not of type kubernetes.io/tls")),
+    }
 }
 
 fn must_be_granted(
@@ -320,8 +341,8 @@ fn judge_clients(state: &MeshState, gateway: &GatewayObject, judged: &mut Judged
     });
 }
 
-/// Marks the listeners that cannot be told apart. Of one object's listeners none is chosen; a ListenerSet's gives way to
-/// those of the Gateway and of older ListenerSets.
+/// Marks the listeners that cannot be told apart. A ListenerSet's gives way to those of the Gateway and of older
+/// ListenerSets; of one object's listeners that are left, none is chosen.
 fn mark_conflicts(listeners: &mut [Judged<'_>]) {
     let mut by_port: BTreeMap<(u16, bool), Vec<usize>> = BTreeMap::new();
     for (index, judged) in listeners.iter().enumerate() {
@@ -332,31 +353,54 @@ fn mark_conflicts(listeners: &mut [Judged<'_>]) {
         }
     }
     for places in by_port.into_values().filter(|places| places.len() > 1) {
-        for &place in &places {
-            let mut conflict = None;
-            for &other in &places {
-                let (Some(one), Some(two)) = (listeners.get(place), listeners.get(other)) else {
-                    continue;
-                };
-                let of_one_object = one.set.map(|set| &set.key) == two.set.map(|set| &set.key);
-                // What an older one lost does not count against a younger.
-                let gives_way = other < place && (two.conflict.is_none() || two.set.is_none());
-                if place != other
-                    && (of_one_object || gives_way)
-                    && let Some(reason) = clash(one.listener, two.listener)
-                {
-                    conflict = Some(Objection {
-                        reason,
-                        message: conflict_message(one, two),
-                    });
-                    break;
+        let mut earlier = Vec::new();
+        // One object after the other, as they take precedence.
+        while let Some(own) = of_one_object(listeners, &places, earlier.len()) {
+            // What an older set lost does not count against a younger.
+            let stands = |judged: &Judged<'_>| judged.conflict.is_none() || judged.set.is_none();
+            let lost = own
+                .iter()
+                .map(|place| (*place, conflict(listeners, *place, &earlier, stands)));
+            let (lost, left): (Vec<_>, Vec<_>) = lost.partition(|(_, lost)| lost.is_some());
+            let left: Vec<usize> = left.into_iter().map(|(place, _)| place).collect();
+            let mutual = left
+                .iter()
+                .map(|place| (*place, conflict(listeners, *place, &left, |_| true)));
+            let mutual: Vec<_> = mutual.collect();
+            for (place, conflict) in lost.into_iter().chain(mutual) {
+                if let Some(judged) = listeners.get_mut(place) {
+                    judged.conflict = conflict;
                 }
             }
-            if let Some(judged) = listeners.get_mut(place) {
-                judged.conflict = conflict;
-            }
+            earlier.extend(own);
         }
     }
+}
+
+/// Those of these places, from one on, whose listeners are of the same object; `None` at the end.
+fn of_one_object<'p>(listeners: &[Judged<'_>], places: &'p [usize], from: usize) -> Option<&'p [usize]> {
+    let object = |place: &usize| listeners.get(*place).map(|judged| judged.set.map(|set| &set.key));
+    places
+        .get(from..)?
+        .chunk_by(|one, next| object(one) == object(next))
+        .next()
+}
+
+/// With the first of these others that counts and that a listener cannot be told apart from.
+fn conflict(
+    listeners: &[Judged<'_>],
+    place: usize,
+    others: &[usize],
+    counts: impl Fn(&Judged<'_>) -> bool,
+) -> Option<Objection> {
+    let one = listeners.get(place)?;
+    others.iter().filter(|other| **other != place).find_map(|other| {
+        let two = listeners.get(*other).filter(|two| counts(two))?;
+        Some(Objection {
+            reason: clash(one.listener, two.listener)?,
+            message: conflict_message(one, two),
+        })
+    })
 }
 
 fn conflict_message(one: &Judged<'_>, two: &Judged<'_>) -> String {

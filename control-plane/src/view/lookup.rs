@@ -164,6 +164,11 @@ impl MeshState {
         oldest_first(aged.collect(), |route| &route.key)
     }
 
+    /// Whether there is an object of this kind in a namespace.
+    pub(super) fn has_some(&self, kind: Kind, namespace: &Label) -> bool {
+        self.objects_in(kind, namespace).next().is_some()
+    }
+
     /// Every object of a kind with its age, by namespace and name.
     pub(super) fn all_of(&self, kind: Kind) -> impl Iterator<Item = &StoredObject> {
         let first = LOWEST.parse().ok().zip(LOWEST.parse().ok());

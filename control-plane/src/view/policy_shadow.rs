@@ -9,7 +9,7 @@ use model::shadow::{NamedPolicy, PolicyShadow};
 
 use super::shadow::{in_force, would_be};
 use super::{MeshState, fault, traffic_policy};
-use crate::sources::{FaultPolicy, ObjectKey, TrafficPolicyObject};
+use crate::sources::{FaultPolicy, RouteObject, RouteRule, TrafficPolicyObject};
 
 /// By port of a Service.
 pub(super) fn of_ports(state: &MeshState, service: &Service) -> BTreeMap<u16, PolicyShadow> {
@@ -27,14 +27,18 @@ pub(super) fn of_ports(state: &MeshState, service: &Service) -> BTreeMap<u16, Po
     ports.filter_map(of_port).collect()
 }
 
-/// Of the rules of a route.
-pub(super) fn of_route(state: &MeshState, route: &ObjectKey) -> Option<Arc<PolicyShadow>> {
-    let worlds = Worlds::of(state, &route.namespace)?;
-    let difference = worlds.difference(
-        |policies| traffic_policy::of_route(policies, route),
-        |policies| fault::of_route(policies, route),
-    );
-    difference.map(Arc::new)
+/// Of each of a route's rules.
+pub(super) fn of_rules(state: &MeshState, route: &RouteObject) -> Vec<Option<Arc<PolicyShadow>>> {
+    let worlds = Worlds::of(state, &route.key.namespace);
+    let of_rule = |rule: &RouteRule| {
+        let name = rule.name.as_ref();
+        let difference = worlds.as_ref()?.difference(
+            |policies| traffic_policy::of_rule(policies, &route.key, name),
+            |policies| fault::of_rule(policies, &route.key, name),
+        );
+        difference.map(Arc::new)
+    };
+    route.rules.iter().map(of_rule).collect()
 }
 
 /// The policies of a namespace, oldest first: in force, and as they would be.

@@ -38,28 +38,36 @@ pub(super) fn of_port<'s>(
     named.or_else(|| winner(policies, &target(None)))
 }
 
-/// The policy of a route, among these.
-pub(super) fn of_route<'s>(
-    policies: &[&'s TrafficPolicyObject],
+/// The policy of a route's rule, which may have a name: one that names the rule before one of the whole route.
+pub(super) fn of_rule<'a>(
+    policies: &[&'a TrafficPolicyObject],
     route: &ObjectKey,
-) -> Option<&'s TrafficPolicyObject> {
-    let target = TrafficTarget {
+    rule: Option<&String>,
+) -> Option<&'a TrafficPolicyObject> {
+    let target = |section| TrafficTarget {
         kind: route.kind,
         name: route.name.clone(),
-        section: None,
+        section,
     };
-    winner(policies, &target)
+    let named = rule.and_then(|rule| winner(policies, &target(Some(rule.clone()))));
+    named.or_else(|| winner(policies, &target(None)))
 }
 
-/// The policies that govern requests of a route to a port of a Service, that of the route first: each with the names of
-/// the sections that count, which of the other one are those that the first leaves out.
+/// The policies that govern requests of a route's rule, known by its place, to a port of a Service, that of the route
+/// first: each with the names of the sections that count, which of the other one are those that the first leaves out.
 pub fn governing(
     state: &MeshState,
-    route: Option<&ObjectKey>,
+    rule: Option<(&ObjectKey, usize)>,
     target: &ServicePort,
 ) -> Vec<(ObjectKey, Vec<&'static str>)> {
     let in_namespace = |namespace| in_force(state.traffic_policies_in(namespace));
-    let of_route = route.and_then(|route| of_route(&in_namespace(&route.namespace), route));
+    let of_route = rule.and_then(|(key, place)| {
+        let name = match &state.objects.get(key)?.object {
+            Object::Route(route) => route.rules.get(place)?.name.as_ref(),
+            _ => None,
+        };
+        of_rule(&in_namespace(&key.namespace), key, name)
+    });
     let of_port = state.service(&target.service).and_then(|service| {
         let port = service.ports.get(&target.port)?;
         of_port(&in_namespace(&service.name.namespace), service, port)
@@ -127,13 +135,25 @@ pub(super) fn exists(state: &MeshState, namespace: &Label, target: &TrafficTarge
         {
             Ok(())
         }
+        Object::Route(route) => {
+            let mut rules = route.rules.iter();
+            match rules.any(|rule| rule.name.as_ref() == Some(section)) {
+                true => Ok(()),
+                false => Err(not_found(format!("{key} has no rule named {section:?}"))),
+            }
+        }
         _ => Err(not_found(format!("{key} has no port named {section:?}"))),
     }
 }
 
 fn said(target: &TrafficTarget) -> String {
+    let part = if target.kind == Kind::Service {
+        "port"
+    } else {
+        "rule"
+    };
     match &target.section {
-        Some(section) => format!("port {section:?} of {} {}", target.kind, target.name),
+        Some(section) => format!("{part} {section:?} of {} {}", target.kind, target.name),
         None => format!("{} {}", target.kind, target.name),
     }
 }
@@ -243,5 +263,42 @@ mod tests {
         assert_eq!(algorithms(&state), []);
         let pay = destination(&state, &"default/pay".parse().expect("a name")).expect("exists");
         assert!(pay.ports[&80].rules.iter().all(|rule| rule.policy.is_some()));
+    }
+
+    #[test]
+    fn one_that_names_a_rule_counts_before_one_of_the_whole_route() {
+        let route = |section: &str| {
+            format!("{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: pay{section}}}")
+        };
+        let mut state = state(&[
+            policy("whole", &route(""), "Random"),
+            policy("slow", &route(", sectionName: slow"), "RoundRobin"),
+            policy("later", &route(", sectionName: slow"), "LeastRequest"),
+            policy("gone", &route(", sectionName: gone"), "LeastRequest"),
+        ]);
+        let rules = "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: pay}, spec: \
+                     {parentRefs: [{group: '', kind: Service, name: pay}], rules: \
+                     [{name: slow, matches: [{path: {value: /slow}}]}, {name: other}]}}";
+        for document in parse_documents("mesh.yaml", rules).expect("valid") {
+            let object = document.object;
+            let created = 1;
+            state
+                .objects
+                .insert(object.key(), StoredObject { object, created });
+        }
+        let pay = destination(&state, &"default/pay".parse().expect("a name")).expect("exists");
+        let of = |policy: &Arc<TrafficPolicy>| policy.balance.clone().expect("a balancer").algorithm;
+        let rules = pay.ports[&80].rules.iter();
+        let algorithms: Vec<Algorithm> = rules.filter_map(|rule| rule.policy.as_ref().map(of)).collect();
+        assert_eq!(algorithms, [Algorithm::RoundRobin, Algorithm::Random]);
+        assert!(verdict(&state, "whole").0 && verdict(&state, "slow").0);
+        assert_eq!(
+            verdict(&state, "later").2,
+            "BackendTrafficPolicy/default/slow counts for rule \"slow\" of HTTPRoute pay, because it is older"
+        );
+        assert_eq!(
+            verdict(&state, "gone").2,
+            "HTTPRoute/default/pay has no rule named \"gone\""
+        );
     }
 }

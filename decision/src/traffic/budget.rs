@@ -17,9 +17,6 @@ pub struct RetryBudgetState {
     budget: RetryBudget,
     start: Instant,
     bucket_nanos: u64,
-    interval_nanos: u64,
-    /// Number of the interval in which a retry was last granted whatever the ratio is, and how many were.
-    besides: (u64, u64),
     /// Number of the current bucket, counted from `start`.
     current: u64,
     ring: [Counts; BUCKETS],
@@ -39,8 +36,6 @@ impl RetryBudgetState {
         Self {
             start: now,
             bucket_nanos: (nanos(budget.window) / BUCKETS as u64).max(1),
-            interval_nanos: nanos(budget.min_interval).max(1),
-            besides: (0, 0),
             budget,
             current: 0,
             ring: Default::default(),
@@ -59,11 +54,12 @@ impl RetryBudgetState {
         self.window.requests += 1;
     }
 
-    /// Whether one more retry may be made; if so it is counted.
-    pub fn try_retry(&mut self, now: Instant) -> bool {
+    /// Whether one more retry may be made; if so it is counted. `minimum` grants one whatever the ratio is, if there is one
+    /// left in this interval.
+    pub fn try_retry(&mut self, now: Instant, minimum: impl FnOnce(&RetryBudget) -> bool) -> bool {
         self.bucket(now);
         // What is not used up in time is lost, and comes first; the ratio is what bursts draw on.
-        if self.is_within_minimum(now) {
+        if minimum(&self.budget) {
             return true;
         }
         let is_within_ratio =
@@ -73,17 +69,6 @@ impl RetryBudgetState {
             self.window.retries += 1;
         }
         is_within_ratio
-    }
-
-    /// Whether one more retry is granted in this interval whatever the ratio is; if so it is counted.
-    fn is_within_minimum(&mut self, now: Instant) -> bool {
-        let number = nanos(now.saturating_duration_since(self.start)) / self.interval_nanos;
-        if number > self.besides.0 {
-            self.besides = (number, 0);
-        }
-        let granted = (self.besides.1 + 1) as f64 <= self.budget.min_retries;
-        self.besides.1 += u64::from(granted);
-        granted
     }
 
     /// The current bucket, after emptying those that have left the window. A clock that went back changes
@@ -98,6 +83,36 @@ impl RetryBudgetState {
         }
         self.current += passed;
         &mut self.ring[slot(self.current)]
+    }
+}
+
+/// The retries that were granted in one interval whatever the ratio is. It fits into 64 bits, so that workers can count them
+/// together: each of them alone might have no whole one to grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Minimum(u64);
+
+impl Minimum {
+    const COUNT_BITS: u32 = 24;
+
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// With one more granted, `since` the beginning of the first interval; `None` where this one has had all of its.
+    pub fn another(self, budget: &RetryBudget, since: Duration) -> Option<Self> {
+        let most = (1 << Self::COUNT_BITS) - 1;
+        let now = nanos(since) / nanos(budget.min_interval).max(1);
+        // A clock that is behind another worker's counts for the other's interval.
+        let (interval, granted) = match self.0 >> Self::COUNT_BITS {
+            known if known >= now => (known, self.0 & most),
+            _ => (now, 0),
+        };
+        let is_granted = granted < most && (granted + 1) as f64 <= budget.min_retries;
+        is_granted.then_some(Self(interval << Self::COUNT_BITS | (granted + 1)))
     }
 }
 
@@ -116,6 +131,31 @@ mod tests {
     use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
+
+    /// A budget with a minimum that nobody else counts.
+    struct Alone {
+        state: RetryBudgetState,
+        minimum: Minimum,
+        start: Instant,
+    }
+
+    impl Alone {
+        fn new(budget: RetryBudget, start: Instant) -> Self {
+            Self {
+                state: RetryBudgetState::new(budget, start),
+                minimum: Minimum::default(),
+                start,
+            }
+        }
+
+        fn try_retry(&mut self, now: Instant) -> bool {
+            let minimum = &mut self.minimum;
+            self.state.try_retry(now, |budget| {
+                let another = minimum.another(budget, now.saturating_duration_since(self.start));
+                another.inspect(|new| *minimum = *new).is_some()
+            })
+        }
+    }
 
     /// Every event with its time, counted anew at each question.
     #[derive(Default)]
@@ -171,14 +211,14 @@ mod tests {
                 min_interval: Duration::from_millis(min_interval),
             };
             let start = Instant::now();
-            let (mut state, mut log, mut now) = (RetryBudgetState::new(budget, start), Log::default(), 0);
+            let (mut state, mut log, mut now) = (Alone::new(budget, start), Log::default(), 0);
             for (pause, is_retry) in events {
                 now += pause;
                 let instant = start + Duration::from_millis(now);
                 if is_retry {
                     prop_assert_eq!(state.try_retry(instant), log.try_retry(&budget, now));
                 } else {
-                    state.request(instant);
+                    state.state.request(instant);
                     log.requests.push(now);
                 }
             }
@@ -193,10 +233,10 @@ mod tests {
             times in vec(any::<u32>(), 0..20),
         ) {
             let start = Instant::now();
-            let mut state = RetryBudgetState::new(RetryBudget { ratio, window, min_retries, min_interval }, start);
+            let mut state = Alone::new(RetryBudget { ratio, window, min_retries, min_interval }, start);
             for at in times {
                 let now = start + Duration::from_micros(at.into());
-                state.request(now);
+                state.state.request(now);
                 state.try_retry(now);
             }
         }
@@ -205,9 +245,9 @@ mod tests {
     #[test]
     fn the_default_grants_a_fifth_and_ten_a_second() {
         let start = Instant::now();
-        let mut state = RetryBudgetState::new(RetryBudget::default(), start);
+        let mut state = Alone::new(RetryBudget::default(), start);
         for _ in 0..1000 {
-            state.request(start);
+            state.state.request(start);
         }
         assert_eq!((0..1000).filter(|_| state.try_retry(start)).count(), 210);
         let later = start + Duration::from_secs(1);

@@ -1,8 +1,9 @@
 //! How many requests a cluster is given at a time, found out from how it answers.
 //!
 //! Every interval the limit is moved. By gradient: down as far as answers are slower than those that did not queue, and up
-//! by some headroom where they are not; what an answer takes that did not queue is measured again and again. By AIMD: down by a tenth where one was an overload, up by one where none was. It
-//! only grows while it is used, so that a quiet hour is no licence for a flood.
+//! by some headroom where they are not; what an answer takes that did not queue is measured again and again. By AIMD: down
+//! by a tenth where one was an overload, up by one where none was. It only grows while it is used, so that a quiet hour is
+//! no licence for a flood.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,12 @@ use model::traffic_policy::{AdaptiveConcurrency, ConcurrencyKind};
 
 /// The limit begins here, or at its bound.
 pub const INITIAL_LIMIT: f64 = 20.0;
-/// An interval with fewer answers says nothing about time.
+/// Fewer answers say nothing about time: by gradient an interval lasts until there are as many.
 pub const MIN_SAMPLES: u32 = 10;
 /// How much slower than usual is still usual.
 const TOLERANCE: f64 = 1.5;
-/// After so many intervals it is measured anew what is usual …
+/// After the time of so many intervals it is measured anew what is usual …
 const PROBE_AFTER: u32 = 300;
-/// … over so many intervals, the first of which only lets the queues run empty …
-const PROBE_INTERVALS: u32 = 2;
 /// … with this share of the limit, at which nothing should queue.
 const PROBE_SHARE: f64 = 0.25;
 /// How much of a new limit is taken up at once.
@@ -32,8 +31,9 @@ pub struct Limiter {
     limit: f64,
     /// Seconds of an answer that did not queue; `None` until there were enough.
     usual: Option<f64>,
-    /// Intervals since that was measured.
-    measured_ago: u32,
+    /// When that is measured next.
+    probe_at: Instant,
+    phase: Phase,
     interval_ends: Instant,
     /// Within the interval.
     answers: u32,
@@ -42,12 +42,22 @@ pub struct Limiter {
     most_in_flight: u32,
 }
 
+/// What an interval is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Moving,
+    /// With fewer requests, that queues may run empty.
+    Emptying,
+    Measuring,
+}
+
 impl Limiter {
     pub fn new(policy: AdaptiveConcurrency, now: Instant) -> Self {
         Self {
             limit: INITIAL_LIMIT.clamp(f64::from(policy.min), f64::from(policy.max)),
             usual: None,
-            measured_ago: 0,
+            probe_at: now + policy.interval.saturating_mul(PROBE_AFTER),
+            phase: Phase::Moving,
             interval_ends: now + policy.interval,
             policy,
             answers: 0,
@@ -59,14 +69,10 @@ impl Limiter {
 
     /// How many may be in flight together.
     pub fn limit(&self) -> u32 {
-        if self.is_probing() {
+        if self.phase != Phase::Moving {
             return ((self.limit * PROBE_SHARE) as u32).max(self.policy.min);
         }
         self.limit as u32
-    }
-
-    fn is_probing(&self) -> bool {
-        self.policy.kind == ConcurrencyKind::Gradient && self.measured_ago >= PROBE_AFTER
     }
 
     /// Whether one more may join `in_flight` others.
@@ -83,35 +89,44 @@ impl Limiter {
             self.answers += 1;
             self.seconds += took.as_secs_f64();
         }
-        if now >= self.interval_ends {
-            self.adjust();
+        let is_enough =
+            self.overloaded || self.policy.kind == ConcurrencyKind::Aimd || self.answers >= MIN_SAMPLES;
+        if now >= self.interval_ends && is_enough {
+            self.adjust(now);
             self.interval_ends = now + self.policy.interval;
             (self.answers, self.seconds, self.overloaded, self.most_in_flight) = (0, 0.0, false, 0);
         }
     }
 
-    fn adjust(&mut self) {
+    fn adjust(&mut self, now: Instant) {
         let is_used = f64::from(self.most_in_flight) >= self.limit / 2.0;
         let wanted = match self.policy.kind {
             _ if self.overloaded => self.limit * BACKOFF,
             ConcurrencyKind::Aimd if is_used => self.limit + 1.0,
             ConcurrencyKind::Aimd => self.limit,
-            ConcurrencyKind::Gradient => self.by_gradient(is_used),
+            ConcurrencyKind::Gradient => self.by_gradient(is_used, now),
         };
         self.limit = wanted.clamp(f64::from(self.policy.min), f64::from(self.policy.max));
     }
 
-    fn by_gradient(&mut self, is_used: bool) -> f64 {
-        if self.answers < MIN_SAMPLES {
-            return self.limit;
-        }
-        let seconds = self.seconds / f64::from(self.answers);
-        self.measured_ago += 1;
-        if self.measured_ago > PROBE_AFTER {
-            if self.measured_ago >= PROBE_AFTER + PROBE_INTERVALS {
-                (self.usual, self.measured_ago) = (Some(seconds), 0);
+    fn by_gradient(&mut self, is_used: bool, now: Instant) -> f64 {
+        let seconds = self.seconds / f64::from(self.answers.max(1));
+        match self.phase {
+            Phase::Moving if now < self.probe_at => {}
+            Phase::Moving => {
+                self.phase = Phase::Emptying;
+                return self.limit;
             }
-            return self.limit;
+            Phase::Emptying => {
+                self.phase = Phase::Measuring;
+                return self.limit;
+            }
+            Phase::Measuring => {
+                self.phase = Phase::Moving;
+                self.probe_at = now + self.policy.interval.saturating_mul(PROBE_AFTER);
+                self.usual = Some(seconds);
+                return self.limit;
+            }
         }
         let usual = self.usual.map_or(seconds, |usual| usual.min(seconds));
         self.usual = Some(usual);
@@ -141,35 +156,43 @@ mod tests {
     /// Tolerance: with 1.5 times as many as it answers at once an answer takes as much longer as is still usual; with the
     /// headroom that is added in between, up to three times as many.
     ///
-    /// A service that answers `capacity` requests at a time in 10 ms each, and lets the others queue: with n in flight
-    /// an answer takes n/capacity times that. Callers want all they can get. The limit after a minute.
-    fn settled(kind: ConcurrencyKind, capacity: f64, fails_over: f64) -> f64 {
+    /// A service that answers `capacity` requests at a time, each after `each` seconds, and lets the others queue: with n
+    /// in flight an answer takes n/capacity times that. Callers want all they can get. The limits of the last of ten
+    /// minutes.
+    fn settled(kind: ConcurrencyKind, each: f64, capacity: f64, fails_over: f64) -> Vec<f64> {
         let start = Instant::now();
         let mut limiter = limiter(kind, start);
-        let mut now = start;
-        for _ in 0..6_000 {
-            now += Duration::from_millis(10);
-            let in_flight = f64::from(limiter.limit());
+        let (mut seconds, mut last) = (0.0, Vec::new());
+        while seconds < 600.0 {
             let limit = limiter.limit();
             assert!(limiter.admits(limit - 1) && !limiter.admits(limit));
-            let took = 0.01 * (in_flight / capacity).max(1.0);
-            for _ in 0..5 {
-                limiter.ended(Duration::from_secs_f64(took), in_flight > fails_over, now);
+            let in_flight = f64::from(limit);
+            let took = each * (in_flight / capacity).max(1.0);
+            seconds += took / in_flight;
+            let now = start + Duration::from_secs_f64(seconds);
+            limiter.ended(Duration::from_secs_f64(took), in_flight > fails_over, now);
+            if seconds > 540.0 {
+                last.push(limiter.limit);
             }
         }
-        limiter.limit
+        last
     }
 
     #[test]
-    fn by_gradient_it_settles_near_the_capacity_and_not_at_its_bound() {
-        let limit = settled(ConcurrencyKind::Gradient, 40.0, f64::MAX);
-        assert!((40.0..120.0).contains(&limit), "{limit}");
+    fn by_gradient_it_settles_near_the_capacity_however_slow_the_answers_are() {
+        for (each, capacity) in [(0.01, 40.0), (0.2, 20.0), (0.1, 10.0), (0.05, 5.0), (1.0, 3.0)] {
+            let limits = settled(ConcurrencyKind::Gradient, each, capacity, f64::MAX);
+            let outside = limits
+                .iter()
+                .find(|limit| !(capacity..capacity * 3.0).contains(*limit));
+            assert_eq!(outside, None, "{capacity} at a time, {each} s each");
+        }
     }
 
     #[test]
     fn by_overloads_it_swings_below_what_is_too_much() {
-        let limit = settled(ConcurrencyKind::Aimd, 1e9, 100.0);
-        assert!((85.0..=102.0).contains(&limit), "{limit}");
+        let limits = settled(ConcurrencyKind::Aimd, 0.01, 1e9, 100.0);
+        assert!(limits.iter().all(|limit| (85.0..=102.0).contains(limit)));
     }
 
     #[test]

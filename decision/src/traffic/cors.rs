@@ -1,9 +1,10 @@
-//! What pages of other origins may see: preflights answered, answers marked (Fetch, "CORS protocol"; GEP-1767).
+//! What pages of other origins may see: preflights answered, answers marked (Fetch, "CORS protocol"; `HTTPCORSFilter`
+//! of Gateway API).
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, COOKIE, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use model::filter::{Allowed, Cors, OriginPattern};
@@ -48,8 +49,9 @@ impl Grant {
 
 /// Judges one request.
 ///
-/// Where credentials are allowed nothing is answered with `*`: a browser would refuse it. Where they are not, a request
-/// with credentials (`Cookie` or `Authorization`) is granted nothing.
+/// Where credentials are allowed nothing is answered with `*`: a browser would refuse it. Where they are not, the answer
+/// says so by having no `Access-Control-Allow-Credentials`, whatever the request came with: the browser, which knows
+/// whether a page asked for credentials, draws the conclusion.
 pub fn judge(cors: &Cors, method: &Method, headers: &HeaderMap) -> Judged {
     let is_preflight = method == Method::OPTIONS
         && headers.contains_key(ORIGIN)
@@ -58,9 +60,7 @@ pub fn judge(cors: &Cors, method: &Method, headers: &HeaderMap) -> Judged {
         fields: Vec::new(),
         varies: cors.allow_credentials || !cors.allow_origins.contains(&OriginPattern::Any),
     };
-    let is_credentialed = headers.contains_key(COOKIE) || headers.contains_key(AUTHORIZATION);
-    let withheld = is_credentialed && !cors.allow_credentials && !is_preflight;
-    if let Some(origin) = allowed_origin(cors, headers).filter(|_| !withheld) {
+    if let Some(origin) = allowed_origin(cors, headers) {
         let answered = if grant.varies { origin.clone() } else { ANY };
         grant.fields.push((ACCESS_CONTROL_ALLOW_ORIGIN, answered));
         if cors.allow_credentials {

@@ -4,12 +4,16 @@ use std::time::{Duration, Instant};
 
 use model::resilience::Timeouts;
 
+use super::grpc;
+use super::retry::Outcome;
 use crate::Reason;
 
 /// The end of a request's time, and the time of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
     whole: Option<Instant>,
+    /// It is the caller who has less time than the route gives.
+    is_callers: bool,
     attempt: Option<Duration>,
 }
 
@@ -20,6 +24,8 @@ pub struct AttemptLimit {
     /// [`Reason::RequestTimeout`] where it is the whole request's time that ends, else
     /// [`Reason::AttemptTimeout`].
     pub reason: Reason,
+    /// It is the caller who waits no longer: it would be no less so of an endpoint that answers as fast as any.
+    pub is_callers: bool,
 }
 
 impl Deadline {
@@ -29,8 +35,10 @@ impl Deadline {
         let limit = |given: &Duration| !given.is_zero();
         let own = timeouts.request.filter(limit);
         let own = own.and_then(|given| start.checked_add(given));
+        let is_callers = until.is_some_and(|until| own.is_none_or(|own| until < own));
         Self {
-            whole: [own, until].into_iter().flatten().min(),
+            whole: if is_callers { until } else { own },
+            is_callers,
             attempt: timeouts.backend_request.filter(limit),
         }
     }
@@ -58,17 +66,33 @@ impl Deadline {
             (Some(whole), Some(own)) if own < whole => Some(AttemptLimit {
                 at: own,
                 reason: Reason::AttemptTimeout,
+                is_callers: false,
             }),
             (None, Some(own)) => Some(AttemptLimit {
                 at: own,
                 reason: Reason::AttemptTimeout,
+                is_callers: false,
             }),
             (Some(whole), _) => Some(AttemptLimit {
                 at: whole,
                 reason: Reason::RequestTimeout,
+                is_callers: self.is_callers,
             }),
             (None, None) => None,
         }
+    }
+}
+
+impl AttemptLimit {
+    /// Whether an attempt came to this because its caller was in a hurry. That says nothing about the endpoint: else a
+    /// client could have endpoints put out by giving them no time. A server of gRPC knows the time it has, and may say
+    /// so a moment earlier (DEADLINE_EXCEEDED).
+    pub fn excuses(&self, outcome: &Outcome) -> bool {
+        self.is_callers
+            && matches!(
+                outcome,
+                Outcome::TimedOut | Outcome::Grpc(grpc::DEADLINE_EXCEEDED)
+            )
     }
 }
 
@@ -106,6 +130,17 @@ mod tests {
             prop_assert_eq!(limit.map(|limit| limit.at), (end < NEVER).then(|| start + ms(end)));
             if let Some(limit) = limit {
                 prop_assert_eq!(limit.reason == Reason::RequestTimeout, whole <= own);
+                let callers = until.unwrap_or(NEVER);
+                prop_assert_eq!(limit.is_callers, callers < request.unwrap_or(NEVER) && callers <= own);
+                for (outcome, by_time) in [
+                    (Outcome::TimedOut, true),
+                    (Outcome::Grpc(4), true),
+                    (Outcome::Grpc(14), false),
+                    (Outcome::Status(504), false),
+                    (Outcome::Broken(Reason::ConnectionReset), false),
+                ] {
+                    prop_assert_eq!(limit.excuses(&outcome), by_time && limit.is_callers);
+                }
             }
         }
     }

@@ -1,13 +1,31 @@
-//! What a gateway tells a backend of the client in front of it.
+//! What a gateway tells a backend of the client in front of it, and what it takes off before.
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+/// Said by proxies in front of each other, and believed: how long the caller waits, which attempt this is, what else Envoy
+/// or a mesh wants done.
+const OF_PROXIES: &str = "x-envoy-";
+/// The same in single fields: who showed a certificate, and that an answer is final.
+const OF_PROXIES_ALONE: [&str; 2] = ["x-forwarded-client-cert", "x-should-retry"];
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Takes off what only proxies say, as Envoy does at an edge: whoever is outside has no say in deadlines, retries and
+/// identities.
+pub fn disbelieve(headers: &mut HeaderMap) {
+    let is_of_proxies = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.starts_with(OF_PROXIES) || OF_PROXIES_ALONE.contains(&name)
+    };
+    // Heads are limited to so few fields that looking again costs little.
+    while let Some(name) = headers.keys().find(is_of_proxies).cloned() {
+        headers.remove(&name);
+    }
+}
 
 /// Writes the fields that proxies at an edge write: the client's address behind what `X-Forwarded-For` has already, which
 /// whoever sent it vouches for; `X-Forwarded-Proto` and `X-Forwarded-Host` anew, whatever the client said, because only
@@ -36,6 +54,33 @@ pub fn tell(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str, host:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_proxies_say_to_each_other_is_taken_off() {
+        let mut headers = HeaderMap::new();
+        for name in [
+            "x-envoy-expected-rq-timeout-ms",
+            "x-envoy-attempt-count",
+            "x-envoy-attempt-count",
+            "x-envoy-upstream-rq-timeout-ms",
+            "x-envoy-retry-on",
+            "x-forwarded-client-cert",
+            "x-should-retry",
+            "x-envoy",
+            "grpc-timeout",
+            "traceparent",
+            "x-forwarded-for",
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        disbelieve(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(
+            left,
+            ["grpc-timeout", "traceparent", "x-envoy", "x-forwarded-for"]
+        );
+    }
 
     #[test]
     fn addresses_are_added_and_the_rest_is_said_anew() {

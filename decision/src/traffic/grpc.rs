@@ -10,6 +10,8 @@ use model::resilience::GRPC_STATUS_NAMES;
 pub static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// The time that the caller gives a call.
 pub static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// The status of a call whose time was over.
+pub const DEADLINE_EXCEEDED: u8 = 4;
 /// The longest `grpc-timeout` there is, over 11,000 years.
 const LONGEST: &str = "99999999H";
 /// Most digits of a `grpc-timeout`.

@@ -70,11 +70,11 @@ pub fn delay(policy: &Hedging, latencies: &mut Latencies) -> Option<Duration> {
 }
 
 /// Whether a request may arrive more than once (RFC 9110 section 9.2.2). gRPC has one method for everything; only its
-/// owner can say, and does so in the policy.
-pub fn may_repeat(policy: &Hedging, method: &Method, is_grpc: bool) -> bool {
+/// owner can say, and does so in the policy. What follows an upgrade is no request: two of them are two conversations.
+pub fn may_repeat(policy: &Hedging, method: &Method, is_grpc: bool, is_upgrade: bool) -> bool {
     match is_grpc {
         true => policy.grpc,
-        false => method.is_idempotent(),
+        false => method.is_idempotent() && !is_upgrade,
     }
 }
 
@@ -97,11 +97,19 @@ mod tests {
             (Method::POST, false),
             (Method::PATCH, false),
         ] {
-            assert_eq!(may_repeat(&policy(false), &method, false), expected, "{method}");
+            assert_eq!(
+                may_repeat(&policy(false), &method, false, false),
+                expected,
+                "{method}"
+            );
         }
         assert!(
-            !may_repeat(&policy(false), &Method::POST, true)
-                && may_repeat(&policy(true), &Method::POST, true)
+            !may_repeat(&policy(false), &Method::POST, true, false)
+                && may_repeat(&policy(true), &Method::POST, true, false)
+        );
+        assert!(
+            !may_repeat(&policy(false), &Method::GET, false, true),
+            "a WebSocket"
         );
     }
 

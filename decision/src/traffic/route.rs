@@ -25,6 +25,7 @@ use super::first_of_each_name;
 mod explain;
 mod hidden;
 mod hosts;
+mod place;
 mod sample;
 mod table;
 

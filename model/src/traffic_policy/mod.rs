@@ -6,6 +6,7 @@ mod bounds;
 mod defaults;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -320,6 +321,14 @@ impl TrafficPolicy {
             concurrency.check().map_err(within("adaptiveConcurrency"))?;
         }
         Ok(self)
+    }
+
+    /// What governs the requests of a route to a service.
+    pub fn joined(of_route: Option<&Arc<Self>>, of_service: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+        match (of_route, of_service) {
+            (Some(route), Some(service)) => Some(Arc::new(route.or(service))),
+            (one, other) => one.or(other).cloned(),
+        }
     }
 
     /// This policy, and for every section on which it is silent what `other` says.

@@ -33,6 +33,7 @@ pub(super) fn filter_to_wire(filter: &Filter) -> v1::Filter {
         Filter::Mirror(mirror) => Wire::Mirror(mirror_to_wire(mirror)),
         Filter::Cors(cors) => Wire::Cors(cors_to_wire(cors)),
         Filter::Auth(auth) => Wire::Auth(auth_to_wire(auth)),
+        Filter::Unresolved(named) => Wire::Unresolved(named.to_string()),
     };
     v1::Filter { filter: Some(filter) }
 }
@@ -58,6 +59,7 @@ fn filter_from_wire(wire: &v1::Filter) -> Result<Filter, FieldError> {
             .map_err(within("mirror")),
         Some(Wire::Cors(cors)) => cors_from_wire(cors).map(Filter::Cors).map_err(within("cors")),
         Some(Wire::Auth(auth)) => auth_from_wire(auth).map(Filter::Auth).map_err(within("auth")),
+        Some(Wire::Unresolved(named)) => Ok(Filter::Unresolved(named.as_str().into())),
         None => Err(FieldError::new("is no kind of filter that this version knows")),
     }
 }

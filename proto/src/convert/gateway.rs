@@ -19,6 +19,7 @@ pub(super) fn gateway_to_wire(gateway: &Gateway) -> v1::Gateway {
         name: gateway.name.to_string(),
         addresses: gateway.addresses.iter().map(ToString::to_string).collect(),
         listeners: gateway.listeners.iter().map(listener_to_wire).collect(),
+        client_certificate: gateway.client_certificate.as_deref().map(certificate_to_wire),
     }
 }
 
@@ -43,6 +44,12 @@ pub(super) fn gateway_from_wire(wire: v1::Gateway) -> Result<Gateway, FieldError
             text.parse()
                 .map_err(|error| FieldError::new(format!("{text:?}: {error}")))
         })?,
+        client_certificate: wire
+            .client_certificate
+            .as_ref()
+            .map(certificate_from_wire)
+            .transpose()
+            .map_err(|error| error.within("client_certificate"))?,
         listeners,
     })
 }
@@ -177,10 +184,7 @@ fn termination_to_wire(tls: &TlsTermination) -> v1::TlsTermination {
         certificates: tls
             .certificates
             .iter()
-            .map(|certificate| v1::Certificate {
-                chain: certificate.chain.clone(),
-                key: certificate.key.clone(),
-            })
+            .map(|certificate| certificate_to_wire(certificate))
             .collect(),
         clients: tls.clients.as_ref().map(|clients| v1::ClientValidation {
             authorities: clients.authorities.clone(),
@@ -201,11 +205,20 @@ fn termination_from_wire(wire: &v1::TlsTermination) -> Result<TlsTermination, Fi
         within_bound(&clients.authorities).map_err(|error| error.within("clients"))?;
     }
     Ok(TlsTermination {
-        certificates: items("certificates", &wire.certificates, |wire| {
-            Certificate::new(wire.chain.clone(), wire.key.clone()).map(Arc::new)
-        })?,
+        certificates: items("certificates", &wire.certificates, certificate_from_wire)?,
         clients,
     })
+}
+
+fn certificate_to_wire(certificate: &Certificate) -> v1::Certificate {
+    v1::Certificate {
+        chain: certificate.chain.clone(),
+        key: certificate.key.clone(),
+    }
+}
+
+fn certificate_from_wire(wire: &v1::Certificate) -> Result<Arc<Certificate>, FieldError> {
+    Certificate::new(wire.chain.clone(), wire.key.clone()).map(Arc::new)
 }
 
 pub(super) fn backend_tls_to_wire(tls: &BackendTls) -> v1::BackendTls {

@@ -67,6 +67,7 @@ fn filter() -> impl Strategy<Value = Filter> {
         mirror.prop_map(Filter::Mirror),
         cors().prop_map(Filter::Cors),
         auth().prop_map(Filter::Auth),
+        "[ -~]{0,20}".prop_map(|named| Filter::Unresolved(named.into())),
     ]
 }
 

@@ -34,6 +34,7 @@ fn listeners_of_one_port_are_of_one_kind() {
             resource: Some(v1::resource::Resource::Gateway(v1::Gateway {
                 name: "shop/edge".to_owned(),
                 addresses: Vec::new(),
+                client_certificate: None,
                 listeners,
             })),
         })
@@ -73,7 +74,8 @@ fn listeners_of_one_port_are_of_one_kind() {
 pub(crate) fn gateway() -> impl Strategy<Value = Gateway> {
     let addresses = vec(any::<u32>().prop_map(|ip| Ipv4Addr::from(ip).into()), 0..3);
     let listener = ("[a-z/]{0,9}", hostname(), serves(), option::of(http_routes()));
-    (service(), addresses, vec(listener, 0..5)).prop_map(|(name, addresses, listeners)| {
+    let shown = option::of(certificate());
+    (service(), addresses, shown, vec(listener, 0..5)).prop_map(|(name, addresses, shown, listeners)| {
         type Parts = (String, Hostname, Serves, Option<HttpRoutes>);
         let listener = |(place, (name, hostname, serves, shadow)): (u16, Parts)| Listener {
             name: format!("{place}{name}").into(),
@@ -88,6 +90,7 @@ pub(crate) fn gateway() -> impl Strategy<Value = Gateway> {
         Gateway {
             name,
             addresses,
+            client_certificate: shown,
             listeners: (0..).zip(listeners).map(listener).collect(),
         }
     })
@@ -143,14 +146,17 @@ fn pem(tag: &'static str) -> impl Strategy<Value = String> {
         .prop_map(move |text| format!("-----BEGIN {tag}-----\n{text}\n-----END {tag}-----\n"))
 }
 
+fn certificate() -> impl Strategy<Value = Arc<Certificate>> {
+    (pem("CERTIFICATE"), pem("EC PRIVATE KEY"))
+        .prop_map(|(chain, key)| Arc::new(Certificate::new(chain, key).expect("PEM")))
+}
+
 fn termination() -> impl Strategy<Value = TlsTermination> {
-    let certificate = (pem("CERTIFICATE"), pem("EC PRIVATE KEY"))
-        .prop_map(|(chain, key)| Arc::new(Certificate::new(chain, key).expect("PEM")));
     let clients = (pem("CERTIFICATE"), any::<bool>()).prop_map(|(authorities, optional)| ClientValidation {
         authorities,
         optional,
     });
-    (vec(certificate, 1..3), option::of(clients)).prop_map(|(certificates, clients)| TlsTermination {
+    (vec(certificate(), 1..3), option::of(clients)).prop_map(|(certificates, clients)| TlsTermination {
         certificates,
         clients,
     })

@@ -22,7 +22,7 @@ use model::{Label, Labels, WorkloadId};
 pub use handle::{ConfigHandle, Learned};
 pub use interest::{InterestCounts, InterestLimits};
 pub use readiness::{AppReadiness, ReadinessSettings};
-pub use status::{ConfigStatus, PortReport, RefusedUpdate};
+pub use status::{ConfigStatus, PortFailure, PortReport, RefusedUpdate};
 pub use task::{ConfigTask, Follow};
 pub use update::{MAX_VERSION_BYTES, Refusal, ResourceLimits};
 

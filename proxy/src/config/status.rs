@@ -47,7 +47,15 @@ pub struct PortReport {
     /// As bound.
     pub addresses: Vec<SocketAddr>,
     /// Why it is not bound everywhere; `None` where it is.
-    pub failure: Option<String>,
+    pub failure: Option<PortFailure>,
+}
+
+/// Why a port is not bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortFailure {
+    pub why: String,
+    /// This machine has not the address.
+    pub no_address: bool,
 }
 
 /// The part of the status that only events change.

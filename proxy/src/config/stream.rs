@@ -172,7 +172,8 @@ pub(super) fn ports(reports: Vec<PortReport>) -> Message {
     let port = |report: PortReport| v1::BoundPort {
         port: u32::from(report.port),
         addresses: report.addresses.iter().map(ToString::to_string).collect(),
-        failure: report.failure.unwrap_or_default(),
+        no_address: report.failure.as_ref().is_some_and(|failure| failure.no_address),
+        failure: report.failure.map(|failure| failure.why).unwrap_or_default(),
     };
     Message::Listeners(v1::ListenerReport {
         ports: reports.into_iter().map(port).collect(),

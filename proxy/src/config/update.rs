@@ -1,8 +1,10 @@
 //! Reads one update of the control plane: all of it is understood before any of it is used.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use model::{FieldError, Generation, Resource, ResourceName, ServiceName, Snapshot};
+use model::gateway::Certificate;
+use model::{EndpointSet, Endpoints, FieldError, Generation, Resource, ResourceName, ServiceName, Snapshot};
 use prost::Message as _;
 use proto::v1;
 
@@ -128,8 +130,24 @@ impl Change {
 
     pub(super) fn onto(self, snapshot: &Snapshot) -> Snapshot {
         let changed = self.changed.into_iter().map(|changed| changed.resource).collect();
-        snapshot.with(self.generation, changed, &self.removed)
+        let mut next = snapshot.with(self.generation, changed, &self.removed);
+        if shown(&next) != shown(snapshot) {
+            // Clusters compare sets by pointer, and those behind TLS are called as somebody else from now on.
+            for set in next.endpoints.values_mut() {
+                if let Endpoints::Outside(ports) = &set.endpoints
+                    && ports.values().any(|port| port.tls.is_some())
+                {
+                    *set = Arc::new(EndpointSet::clone(set));
+                }
+            }
+        }
+        next
     }
+}
+
+/// What backends outside the mesh are shown.
+fn shown(snapshot: &Snapshot) -> Option<&Certificate> {
+    snapshot.gateway.as_ref()?.client_certificate.as_deref()
 }
 
 impl Changed {

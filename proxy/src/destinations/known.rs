@@ -15,7 +15,7 @@ use http::HeaderMap;
 use model::route::Rule;
 use model::{Destination, ServicePort, Snapshot};
 
-use super::Lane;
+use super::{Lane, Measurements};
 use crate::gateway::plan::Plan;
 use crate::http::gate::Gate;
 use crate::http::session::Sticky;
@@ -36,6 +36,7 @@ pub(crate) struct Known {
     /// Whether the policy of any service keeps sessions.
     pub(crate) has_sessions: bool,
     governed: Governed,
+    pub(super) measured: Rc<Measurements>,
     /// By rule and backend, as they are used.
     lanes: RefCell<HashMap<(usize, usize), Rc<Lane>, foldhash::fast::RandomState>>,
     /// By rule, as they are used.
@@ -114,6 +115,7 @@ impl Known {
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&target), None, None),
+            measured: worker.destinations.measurements(&target),
             lanes: RefCell::default(),
             gates: RefCell::default(),
             has_sessions: has_sessions(&snapshot),

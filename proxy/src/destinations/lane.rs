@@ -1,14 +1,12 @@
 //! One backend of one rule, made ready: where its requests go, and what its route, its policies and its filters say.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use decision::Reason;
 use decision::traffic::balance::key;
-use decision::traffic::quickest::Quickest;
 use http::{HeaderMap, HeaderValue};
 use model::endpoint::OutsidePort;
 use model::fault::Fault;
@@ -18,7 +16,8 @@ use model::route::Rule;
 use model::traffic_policy::{Algorithm, HashKey};
 use model::{EndpointSet, ServicePort, TrafficPolicy};
 
-use super::Known;
+use super::{Known, Measured};
+use crate::budget::Budget;
 use crate::hedge::Hedges;
 use crate::http::fault::Faults;
 use crate::http::gate::Gate;
@@ -27,7 +26,7 @@ use crate::shadow::{InForce, Trial};
 use crate::stats::Direction;
 use crate::telemetry::Labels;
 use crate::upstream::Cluster;
-use crate::worker::{Budget, Worker};
+use crate::worker::Worker;
 
 /// One backend of one rule: everything that is the same for all requests that go there.
 pub(crate) struct Lane {
@@ -37,8 +36,10 @@ pub(crate) struct Lane {
     pub(crate) endpoints: Option<Arc<EndpointSet>>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<RetryPolicy>,
+    /// Where the retry depends on a gRPC call's status: how long an answer's head waits for it.
+    pub(crate) grpc_patience: Option<Duration>,
     /// Of the service that was called; at a gateway, where nobody calls one, and where a policy says, the backend's own.
-    pub(crate) budget: Budget,
+    pub(crate) budget: Rc<Budget>,
     /// `None` where nothing is sent beside another attempt.
     pub(crate) hedges: Option<Hedges>,
     /// What governs the endpoints; `None` where no policy does.
@@ -55,7 +56,7 @@ pub(crate) struct Lane {
     pub(crate) gate: Option<Rc<Gate>>,
     pub(crate) labels: Rc<Labels>,
     /// Of its answers.
-    pub(crate) quickest: RefCell<Quickest>,
+    pub(crate) measured: Rc<Measured>,
 }
 
 /// Where equal requests go to one endpoint: the key of this one, and the cookie that its client is given for the next.
@@ -87,13 +88,18 @@ impl Lane {
         let endpoints = known.snapshot.endpoints.get(&target.service).cloned();
         let of_service = endpoints.as_ref().and_then(|set| set.policies.get(&target.port));
         let of_route = rule.and_then(|rule| rule.policy.as_ref());
-        let policy = match (of_route, of_service) {
-            (Some(route), Some(service)) => Some(Arc::new(route.or(service))),
-            (one, other) => one.or(other).cloned(),
-        };
+        let policy = TrafficPolicy::joined(of_route, of_service);
         // Only what says something about endpoints or budgets keeps its requests apart from those of other routes.
         let apart = |own: bool| (target.clone(), route.filter(|_| own).cloned());
         let governs = of_route.is_some_and(|policy| policy.governs_endpoints());
+        // What a route says beside endpoints must not look like another policy to those whom all routes share.
+        let governing = match governs {
+            true => policy.clone(),
+            false => endpoints
+                .as_ref()
+                .and_then(|set| set.governing(target.port))
+                .cloned(),
+        };
         let constrains = of_route.is_some_and(|policy| policy.retry_constraint.is_some());
         let constrained = policy.as_ref().filter(|policy| policy.retry_constraint.is_some());
         let own_timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
@@ -122,16 +128,20 @@ impl Lane {
             in_force,
             trial: trial.map(Rc::new),
         };
+        let retry = rule
+            .and_then(|rule| rule.retry.clone())
+            .or_else(|| policy.as_ref().and_then(|policy| policy.retry.clone()));
+        let asks_for_status = retry.as_ref().is_some_and(|retry| !retry.grpc_codes.is_empty());
+        let measured = known.measured.of(route, &target);
         Ok(Self {
             faults: Some(faults).filter(|faults| !faults.in_force.is_empty() || faults.trial.is_some()),
             cluster: worker.cluster(&apart(governs)),
             timeouts,
-            retry: rule
-                .and_then(|rule| rule.retry.clone())
-                .or_else(|| policy.as_ref().and_then(|policy| policy.retry.clone())),
+            grpc_patience: asks_for_status.then_some(worker.limits.grpc_status_patience),
+            retry,
             budget: match constrained {
-                Some(policy) => worker.budget(&apart(constrains), Some(policy)),
-                None => worker.budget(&(budgeted.clone(), None), None),
+                Some(policy) => worker.budget(apart(constrains), Some(policy)),
+                None => worker.budget((budgeted.clone(), None), None),
             },
             request: filters().filter_map(of_requests).cloned().collect(),
             response: filters().filter_map(of_responses).cloned().collect(),
@@ -143,11 +153,14 @@ impl Lane {
             labels: worker
                 .recorder
                 .labels(Direction::Outbound, Some(&known.target), Some(&target), route),
-            hedges: policy.as_ref().and_then(|policy| policy.hedging.map(Hedges::new)),
-            policy: policy.filter(|policy| policy.governs_endpoints()),
+            hedges: policy
+                .as_ref()
+                .and_then(|policy| policy.hedging)
+                .map(|hedging| Hedges::new(hedging, measured.clone())),
+            policy: governing,
             endpoints,
             backend: target,
-            quickest: RefCell::new(Quickest::new(Instant::now())),
+            measured,
         })
     }
 

@@ -5,6 +5,7 @@
 
 mod known;
 mod lane;
+mod measured;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,6 +19,8 @@ use model::{ServicePort, Snapshot};
 
 pub(crate) use self::known::Known;
 pub(crate) use self::lane::{Affinity, Lane};
+pub(crate) use self::measured::Measured;
+use self::measured::Measurements;
 use crate::config::Learned;
 use crate::worker::Worker;
 
@@ -29,6 +32,7 @@ pub(crate) struct Destinations {
     known: RefCell<HashMap<ServicePort, Rc<Known>>>,
     /// Of a gateway, by their places.
     listeners: RefCell<Vec<Option<Rc<Known>>>>,
+    measured: RefCell<HashMap<ServicePort, Rc<Measurements>>>,
 }
 
 /// What a request's destination is.
@@ -125,6 +129,18 @@ impl Destinations {
         for listener in &mut *listeners {
             _ = listener.take_if(|known| !is_current(known));
         }
+        let is_listener = |target: &ServicePort| {
+            let gateway = snapshot.gateway.as_ref();
+            gateway.is_some_and(|gateway| gateway.name == target.service)
+        };
+        self.measured
+            .borrow_mut()
+            .retain(|target, _| snapshot.destinations.contains_key(&target.service) || is_listener(target));
+    }
+
+    fn measurements(&self, target: &ServicePort) -> Rc<Measurements> {
+        let mut measured = self.measured.borrow_mut();
+        measured.entry(target.clone()).or_default().clone()
     }
 
     async fn look_up(

@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use super::plan::{Ending, Plan, Socket};
 use super::streams;
 use crate::connection::speak_http;
-use crate::downstream::{Downstream, Front};
+use crate::downstream::{Downstream, Entry, Front};
 use crate::hello;
 use crate::http::{http1, http2};
 use crate::leg::Leg;
@@ -38,9 +38,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: SocketA
         Some(Transport::Tls) => {
             drop(plan);
             match Box::pin(admit(&worker, stream, client, port)).await {
-                Some(Admitted::Http { sni, leg }) => {
+                Some(Admitted::Http { entry, leg }) => {
                     let is_http2 = leg.alpn() == Some(ALPN_HTTP2);
-                    let downstream = Rc::new(downstream(worker, client, port, Some(sni)));
+                    // From here on the connection is told of changes; one during its handshake it has missed.
+                    if !worker.plan().still_admits(port, &entry) {
+                        return tracing::debug!(%client, "closed: other clients are let in by now");
+                    }
+                    let downstream = Rc::new(downstream(worker, client, port, Some(entry)));
                     if is_http2 {
                         Box::pin(http2::server::serve(downstream, leg, BytesMut::new())).await;
                     } else {
@@ -89,7 +93,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, client: SocketA
 /// A TLS client that was let in by the name in its handshake.
 enum Admitted {
     /// Its TLS has ended here.
-    Http { sni: Box<str>, leg: Leg },
+    Http { entry: Rc<Entry>, leg: Leg },
     /// Its TLS has ended here, or goes on to a backend with what was read of it.
     Bytes {
         plan: Arc<Plan>,
@@ -100,18 +104,27 @@ enum Admitted {
     },
 }
 
-async fn admit(worker: &Worker, mut stream: TcpStream, client: SocketAddr, port: u16) -> Option<Admitted> {
-    let mut first = BytesMut::new();
+/// Reads whom a client wants, and ends TLS where that is to be done here; both within the time of one handshake.
+async fn admit(worker: &Worker, stream: TcpStream, client: SocketAddr, port: u16) -> Option<Admitted> {
     let patience = worker.limits.handshake_timeout;
-    let said = tokio::time::timeout(patience, hello::server_name(&mut stream, &mut first)).await;
-    let sni = match said {
-        Ok(Ok(sni)) => sni,
-        Ok(Err(error)) => {
+    let Ok(admitted) = tokio::time::timeout(patience, shake_hands(worker, stream, client, port)).await else {
+        tracing::debug!(%client, "closed: TLS handshake not over in time");
+        return None;
+    };
+    admitted
+}
+
+async fn shake_hands(
+    worker: &Worker,
+    mut stream: TcpStream,
+    client: SocketAddr,
+    port: u16,
+) -> Option<Admitted> {
+    let mut first = BytesMut::new();
+    let sni = match hello::server_name(&mut stream, &mut first).await {
+        Ok(sni) => sni,
+        Err(error) => {
             tracing::debug!(%client, %error, "closed: no TLS handshake");
-            return None;
-        }
-        Err(_) => {
-            tracing::debug!(%client, "closed: no TLS handshake in time");
             return None;
         }
     };
@@ -126,11 +139,13 @@ async fn admit(worker: &Worker, mut stream: TcpStream, client: SocketAddr, port:
     };
     match plan.ending(listener) {
         Ending::Http(config) => {
-            let leg = handshake(worker, client, config, stream, first).await?;
-            Some(Admitted::Http { sni, leg })
+            let leg = end_tls(client, config, stream, first).await?;
+            let admits = plan.admits(listener);
+            let entry = Rc::new(Entry { sni, admits });
+            Some(Admitted::Http { entry, leg })
         }
         Ending::Bytes(config) => {
-            let leg = handshake(worker, client, config, stream, first).await?;
+            let leg = end_tls(client, config, stream, first).await?;
             let first = BytesMut::new();
             Some(Admitted::Bytes {
                 plan,
@@ -158,36 +173,33 @@ async fn admit(worker: &Worker, mut stream: TcpStream, client: SocketAddr, port:
 }
 
 /// Ends TLS here; `first` was already read.
-async fn handshake(
-    worker: &Worker,
+async fn end_tls(
     client: SocketAddr,
     config: Arc<ServerConfig>,
     stream: TcpStream,
     first: BytesMut,
 ) -> Option<Leg> {
-    let accept = TlsAcceptor::from(config).accept(Stream::with(stream, first));
-    match tokio::time::timeout(worker.limits.handshake_timeout, accept).await {
-        Ok(Ok(stream)) => Some(Leg::Tls(Box::new(stream.into()))),
-        Ok(Err(error)) => {
+    match TlsAcceptor::from(config)
+        .accept(Stream::with(stream, first))
+        .await
+    {
+        Ok(stream) => Some(Leg::Tls(Box::new(stream.into()))),
+        Err(error) => {
             tracing::debug!(%client, %error, "TLS handshake refused");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(%client, "TLS handshake not over in time");
             None
         }
     }
 }
 
-fn downstream(worker: Rc<Worker>, client: SocketAddr, port: u16, sni: Option<Box<str>>) -> Downstream {
+fn downstream(worker: Rc<Worker>, client: SocketAddr, port: u16, entry: Option<Rc<Entry>>) -> Downstream {
     Downstream {
         worker,
         client,
         front: Front {
-            is_tls: sni.is_some(),
+            is_tls: entry.is_some(),
             port: Some(port),
         },
-        sni,
+        entry,
         direction: Direction::Outbound,
         peer: None,
         service: None,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use decision::Reason;
 use decision::traffic::route::{HostRoutes, HostTable, RequestView};
-use model::gateway::{Gateway, HttpRoutes, Listener, Serves, StreamRule, TlsTermination, Transport};
+use model::gateway::{ClientValidation, Gateway, Listener, Serves, StreamRule, TlsTermination, Transport};
 use model::route::Rule;
 use model::{ServicePort, Snapshot};
 use rustls::ServerConfig;
 
 use super::termination;
+use crate::downstream::Entry;
 
 /// What a gateway serves, as one snapshot has it.
 #[derive(Default)]
@@ -19,6 +20,9 @@ pub(crate) struct Plan {
     pub(crate) snapshot: Arc<Snapshot>,
     served: Arc<Served>,
 }
+
+/// Whose clients a listener lets in; `None`: anybody's.
+pub(crate) type Admits = Arc<Option<ClientValidation>>;
 
 /// What a Gateway comes to. It stays the same for as long as the Gateway does, whatever else changes.
 #[derive(Default)]
@@ -50,6 +54,8 @@ struct Compiled {
     shadow: Option<Arc<HostRoutes>>,
     /// `None` where no TLS ends here, or where it cannot.
     tls: Option<Arc<ServerConfig>>,
+    /// The same one for as long as it says the same.
+    admits: Admits,
 }
 
 /// Where the TLS of a connection ends.
@@ -108,6 +114,25 @@ impl Plan {
     /// The listener that a TLS client is let in by.
     pub(crate) fn by_sni(&self, port: u16, sni: &str) -> Option<usize> {
         self.served.ports.get(&Socket::tcp(port))?.names.best(sni)
+    }
+
+    /// Whose clients a listener lets in.
+    pub(crate) fn admits(&self, place: usize) -> Admits {
+        let compiled = self.served.listeners.get(place);
+        compiled
+            .map(|compiled| compiled.admits.clone())
+            .unwrap_or_default()
+    }
+
+    /// Whether a client who came in like this would be let in on the same terms now. Another certificate to show, or
+    /// other routes, change nothing about that.
+    pub(crate) fn still_admits(&self, port: u16, entry: &Entry) -> bool {
+        let compiled = self
+            .by_sni(port, &entry.sni)
+            .and_then(|place| self.served.listeners.get(place));
+        compiled.is_some_and(|compiled| {
+            Arc::ptr_eq(&compiled.admits, &entry.admits) || compiled.admits == entry.admits
+        })
     }
 
     /// The only listener of a port that does not tell hosts apart.
@@ -187,7 +212,7 @@ impl Plan {
         let compiled = self.served.listeners.get(listener).ok_or(Reason::NoListener)?;
         let routes = self
             .listener(listener)
-            .and_then(http_routes)
+            .and_then(|listener| listener.serves.http_routes())
             .ok_or(Reason::NoListener)?;
         let place = compiled.routes.choose(&routes.rules, host, request);
         let rule = place.and_then(|place| Some((place, routes.rules.get(place)?)));
@@ -239,8 +264,8 @@ impl Served {
         let before = known
             .zip(&self.listeners)
             .find(|(before, _)| before.name == listener.name);
-        let routes = match (http_routes(listener), before) {
-            (Some(routes), Some((before, compiled))) if http_routes(before) == Some(routes) => {
+        let routes = match (listener.serves.http_routes(), before) {
+            (Some(routes), Some((before, compiled))) if before.serves.http_routes() == Some(routes) => {
                 compiled.routes.clone()
             }
             (Some(routes), _) => Arc::new(HostRoutes::compile(routes)),
@@ -268,7 +293,17 @@ impl Served {
             },
             (None, _) => None,
         };
-        Compiled { routes, shadow, tls }
+        let clients = ends_tls(listener).and_then(|tls| tls.clients.as_ref());
+        let admits = match before {
+            Some((_, compiled)) if compiled.admits.as_ref().as_ref() == clients => compiled.admits.clone(),
+            _ => Arc::new(clients.cloned()),
+        };
+        Compiled {
+            routes,
+            shadow,
+            tls,
+            admits,
+        }
     }
 }
 
@@ -279,13 +314,6 @@ impl Socket {
 
     pub(crate) fn udp(port: u16) -> Self {
         Self { port, is_udp: true }
-    }
-}
-
-fn http_routes(listener: &Listener) -> Option<&HttpRoutes> {
-    match &listener.serves {
-        Serves::Http(routes) | Serves::Https(_, routes) => Some(routes),
-        _ => None,
     }
 }
 

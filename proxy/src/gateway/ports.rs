@@ -15,11 +15,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::plan::{Plan, Socket};
 use super::udp::UdpListener;
-use crate::config::{ConfigHandle, PortReport};
+use crate::config::{ConfigHandle, PortFailure, PortReport};
 use crate::connection::Role;
 use crate::listener::Listener;
 use crate::settings::Limits;
 use crate::stats::Registry;
+use crate::upstream::Shown;
 
 /// Between two attempts to bind what could not be bound.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,10 +43,11 @@ pub(crate) struct Ports {
 
 struct State {
     plans: Plans,
+    shown: Shown,
     config: ConfigHandle,
     opened: mpsc::UnboundedSender<Opened>,
     bound: BTreeMap<(Socket, SocketAddr), Bound>,
-    failed: BTreeMap<(Socket, SocketAddr), String>,
+    failed: BTreeMap<(Socket, SocketAddr), PortFailure>,
     limits: Limits,
     registry: Arc<Registry>,
     draining: CancellationToken,
@@ -59,7 +61,7 @@ struct Bound {
 
 impl Ports {
     pub(crate) fn new(
-        plans: Plans,
+        (plans, shown): (Plans, Shown),
         config: ConfigHandle,
         opened: mpsc::UnboundedSender<Opened>,
         limits: Limits,
@@ -68,6 +70,7 @@ impl Ports {
     ) -> Arc<Self> {
         let state = State {
             plans,
+            shown,
             config,
             opened,
             bound: BTreeMap::new(),
@@ -86,6 +89,10 @@ impl Ports {
     pub(crate) fn follow(&self, snapshot: &Arc<Snapshot>) {
         let mut state = self.state();
         let before = state.plans.load_full();
+        let gateway = snapshot.gateway.as_ref();
+        let shown = gateway.and_then(|gateway| gateway.client_certificate.clone());
+        // Before the snapshot that tells clusters to look at it.
+        state.shown.store(shown);
         state
             .plans
             .store(Arc::new(Plan::compile(snapshot.clone(), &before)));
@@ -139,11 +146,14 @@ impl State {
                 }
                 Err(error) if is_without_ipv6(address, &error) => {}
                 Err(error) => {
-                    let why = error.to_string();
-                    if failed_before.get(&(socket, address)) != Some(&why) {
+                    let failure = PortFailure {
+                        why: format!("{address}: {error}"),
+                        no_address: error.kind() == io::ErrorKind::AddrNotAvailable,
+                    };
+                    if failed_before.get(&(socket, address)) != Some(&failure) {
                         tracing::warn!(%address, udp = socket.is_udp, %error, "a port cannot be bound; tried again");
                     }
-                    self.failed.insert((socket, address), why);
+                    self.failed.insert((socket, address), failure);
                 }
             }
         }
@@ -188,9 +198,9 @@ impl State {
                 }
             });
         }
-        for ((socket, address), why) in &self.failed {
+        for ((socket, _), failure) in &self.failed {
             of(socket.port, &|report| {
-                report.failure.get_or_insert_with(|| format!("{address}: {why}"));
+                report.failure.get_or_insert_with(|| failure.clone());
             });
         }
         ports.into_values().collect()

@@ -35,11 +35,16 @@ pub(crate) fn server_config(tls: &TlsTermination, alpn: &[&[u8]]) -> Result<Arc<
     Ok(Arc::new(config))
 }
 
-/// Whether the TLS of every listener can be used: what a control plane should have seen to.
+/// Whether the TLS of every listener can be used, and what is shown to backends: what a control plane should have seen
+/// to.
 ///
 /// # Errors
 /// Names the listener, and in it the certificate or the bundle that cannot be used.
 pub(crate) fn check(gateway: &Gateway) -> Result<(), FieldError> {
+    if let Some(certificate) = &gateway.client_certificate {
+        certified_key(certificate, &aws_lc_rs::default_provider())
+            .map_err(|error| error.within("client_certificate"))?;
+    }
     for (index, listener) in gateway.listeners.iter().enumerate() {
         let (kind, tls) = match &listener.serves {
             Serves::Https(tls, _) => ("https", tls),
@@ -86,12 +91,8 @@ impl Certificates {
 
 impl Shown {
     fn read(certificate: &Certificate, provider: &CryptoProvider) -> Result<Self, FieldError> {
-        let chain = certificates(&certificate.chain).map_err(|error| error.within("chain"))?;
-        let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes())
-            .map_err(|error| FieldError::at("key", error.to_string()))?;
-        let names = names(chain.first()).map_err(|why| FieldError::at("chain", why))?;
-        let key = CertifiedKey::from_der(chain, key, provider)
-            .map_err(|error| FieldError::at("key", error.to_string()))?;
+        let key = certified_key(certificate, provider)?;
+        let names = names(key.cert.first()).map_err(|why| FieldError::at("chain", why))?;
         Ok(Self {
             names,
             key: Arc::new(key),
@@ -115,6 +116,20 @@ impl ResolvesServerCert for Certificates {
         let found = named.or_else(|| all.iter().find(suits)).or_else(|| all.first());
         found.map(|shown| shown.key.clone())
     }
+}
+
+/// A chain with its key, which must be the leaf's.
+///
+/// # Errors
+/// Names which of the two cannot be used.
+pub(crate) fn certified_key(
+    certificate: &Certificate,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, FieldError> {
+    let chain = certificates(&certificate.chain).map_err(|error| error.within("chain"))?;
+    let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes())
+        .map_err(|error| FieldError::at("key", error.to_string()))?;
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| FieldError::at("key", error.to_string()))
 }
 
 /// All certificates of a PEM text; there is one at least.

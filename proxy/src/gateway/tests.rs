@@ -100,6 +100,7 @@ fn gateway(listeners: Vec<Listener>) -> Resource {
     Resource::Gateway(Gateway {
         name: "shop/checkout".parse().expect("a name"),
         addresses: vec![Ipv4Addr::LOCALHOST.into()],
+        client_certificate: None,
         listeners,
     })
 }

@@ -166,10 +166,7 @@ impl Port {
             .ok_or(Reason::NoEndpoint)?;
         let wanted = Wanted {
             set: endpoints,
-            policy: endpoints
-                .policies
-                .get(&target.port)
-                .filter(|policy| policy.governs_endpoints()),
+            policy: endpoints.governing(target.port),
             tried: &[],
             session: None,
             key: None,
@@ -178,7 +175,10 @@ impl Port {
         };
         let cluster = worker.cluster(&(target.clone(), None));
         let picked = cluster.pick(&wanted).ok_or(Reason::NoEndpoint)?;
-        let Place::Outside { address, tls: None } = &picked.member.place else {
+        let Place::Outside {
+            address, tls: None, ..
+        } = &picked.member.place
+        else {
             tracing::debug!(%target, "no datagrams: its endpoints are workloads, or to be called by TLS");
             return Err(Reason::NoEndpoint);
         };

@@ -46,10 +46,11 @@ impl Aside {
         attempts: usize,
     ) -> Result<Forwarded, Reason> {
         let endpoints = self.endpoints.as_ref().ok_or(Reason::NoEndpoint)?;
-        let policy = endpoints.policies.get(&self.target.port);
+        let policy = endpoints.governing(self.target.port);
         let _permit = policy.map(|policy| self.cluster.admit(policy)).transpose()?;
         let is_grpc = grpc::is_grpc(&parts.headers);
-        let spoken = match endpoints.endpoints.outside(self.target.port) {
+        let outside = endpoints.endpoints.outside(self.target.port);
+        let spoken = match outside {
             Some(outside) => Spoken::to_app(outside.protocol, false, is_grpc),
             None => match self
                 .cluster
@@ -59,7 +60,10 @@ impl Aside {
                 HopVersion::Http2 => Spoken::Http2,
             },
         };
-        let parts = head::respoken(parts, spoken)?;
+        let mut parts = head::respoken(parts, spoken)?;
+        if outside.is_some_and(|outside| outside.tls.is_some()) {
+            head::sent_by_tls(&mut parts)?;
+        }
         let mut tried: SmallVec<[Place; 4]> = SmallVec::new();
         loop {
             let wanted = Wanted {

@@ -3,18 +3,19 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use decision::Reason;
 use decision::message::fields::{response_trailers_allowed, trailers_allowed};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 
 use super::http1::{Arrival, ClientWire, ReadFailure, client, server};
 use super::http2;
 use crate::leg::Leg;
 use crate::telemetry::Record;
-use crate::upstream::Lease;
+use crate::upstream::{Lease, Permit};
 
 /// What travels as an error where a body breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +141,15 @@ pub(crate) struct Peeked {
     rest: Answer,
 }
 
+/// What goes on in another protocol, once the answer that says so is written.
+pub(crate) struct Switched {
+    pub(crate) upstream: Leg,
+    /// Already read from it.
+    pub(crate) first: BytesMut,
+    /// What a circuit breaker counts as long as it goes on.
+    pub(crate) permit: Option<Permit>,
+}
+
 /// A whole answer, and what stands behind it.
 pub(crate) struct Collected {
     pub(crate) body: Bytes,
@@ -180,10 +190,15 @@ impl Answer {
         }
     }
 
-    /// Reads the first frame, and keeps it for whoever reads the answer.
-    pub(crate) async fn peek(mut self) -> Result<Self, Reason> {
-        let first = poll_fn(|cx| self.poll_frame(cx)).await.transpose()?;
-        Ok(Self::Peeked(Box::new(Peeked { first, rest: self })))
+    /// Reads the first frame, if it comes within `patience`, and keeps it for whoever reads the answer.
+    pub(crate) async fn peek(mut self, patience: Duration) -> Result<Self, Reason> {
+        match timeout(patience, poll_fn(|cx| self.poll_frame(cx))).await {
+            Ok(first) => Ok(Self::Peeked(Box::new(Peeked {
+                first: first.transpose()?,
+                rest: self,
+            }))),
+            Err(_) => Ok(self),
+        }
     }
 
     /// The trailers, where they were looked at: there is no data before them.
@@ -293,12 +308,16 @@ impl ResponseBody {
     }
 
     /// The upstream's connection, where this answers an upgrade that it agreed to.
-    pub(crate) fn take_switched(&mut self) -> Option<(Leg, BytesMut)> {
+    pub(crate) fn take_switched(&mut self) -> Option<Switched> {
         let Self::Upstream(passing) = self else {
             return None;
         };
         match passing.answer.take() {
-            Some(Answer::Switched(leg, first)) => Some((leg, first)),
+            Some(Answer::Switched(upstream, first)) => Some(Switched {
+                upstream,
+                first,
+                permit: passing.record.release(),
+            }),
             other => {
                 passing.answer = other;
                 None
@@ -329,10 +348,14 @@ impl Passing {
     }
 
     fn finish(&mut self, failed: Option<Reason>) {
+        self.deadline = None;
         match failed {
             None => {
                 match self.answer.take() {
-                    Some(switched @ Answer::Switched(..)) => self.answer = Some(switched),
+                    Some(switched @ Answer::Switched(..)) => {
+                        self.answer = Some(switched);
+                        return self.record.switched();
+                    }
                     Some(answer) => answer.give_back(),
                     None => {}
                 }
@@ -343,7 +366,6 @@ impl Passing {
                 self.record.body_failed(reason);
             }
         }
-        self.deadline = None;
     }
 
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {

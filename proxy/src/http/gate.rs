@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use decision::Reason;
 use decision::traffic::cors::{self, Judged};
 use decision::traffic::redirect::{self, Requested};
 use http::header::LOCATION;
@@ -22,6 +23,8 @@ use crate::worker::Worker;
 
 /// The filters of one rule, or of one backend, that may answer a request.
 pub(crate) struct Gate {
+    /// Nobody knows what one of them would do.
+    is_unresolved: bool,
     cors: Option<Cors>,
     asked: Vec<Asked>,
     redirect: Option<Redirect>,
@@ -45,7 +48,10 @@ pub(crate) struct Arriving<'a> {
 impl Gate {
     /// Whether this filter has something to do here.
     pub(crate) fn has(filter: &Filter) -> bool {
-        matches!(filter, Filter::Cors(_) | Filter::Auth(_) | Filter::Redirect(_))
+        matches!(
+            filter,
+            Filter::Cors(_) | Filter::Auth(_) | Filter::Redirect(_) | Filter::Unresolved(_)
+        )
     }
 
     /// `None` where the filters let every request through.
@@ -54,6 +60,7 @@ impl Gate {
             return None;
         }
         let mut gate = Self {
+            is_unresolved: false,
             cors: None,
             asked: Vec::new(),
             redirect: None,
@@ -63,6 +70,7 @@ impl Gate {
                 Filter::Cors(cors) => gate.cors = Some(cors.clone()),
                 Filter::Auth(auth) => gate.asked.push(Asked::new(worker, snapshot, auth)),
                 Filter::Redirect(redirect) => gate.redirect = Some(redirect.clone()),
+                Filter::Unresolved(_) => gate.is_unresolved = true,
                 _ => {}
             }
         }
@@ -72,6 +80,9 @@ impl Gate {
     /// Lets a request through, or answers it. A browser's question has no credentials that anybody could be asked about, and
     /// where a redirect leads is told to those only who may know.
     pub(crate) async fn pass(&self, arriving: Arriving<'_>) -> Result<(), Stop> {
+        if self.is_unresolved {
+            return Err(Reason::FilterNotFound.into());
+        }
         if let Some(cors) = &self.cors {
             match cors::judge(cors, &arriving.parts.method, &arriving.parts.headers) {
                 Judged::Actual(grant) => arriving.marks.grant(grant),

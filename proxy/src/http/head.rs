@@ -155,6 +155,13 @@ pub(crate) fn sent_by_tls(parts: &mut Parts) -> Result<(), Reason> {
     Ok(())
 }
 
+/// Takes off the head of whoever is outside what only proxies say.
+pub(crate) fn disbelieve(parts: &mut Parts, downstream: &Downstream) {
+    if downstream.front.port.is_some() {
+        forwarded::disbelieve(&mut parts.headers);
+    }
+}
+
 /// Says in a head for the next leg who called at the gateway.
 pub(crate) fn tell_of_client(parts: &mut Parts, downstream: &Downstream) {
     let host = match parts.uri.authority() {

@@ -54,7 +54,7 @@ struct Chosen {
 
 async fn steps(
     downstream: &Downstream,
-    parts: Parts,
+    mut parts: Parts,
     body: &ReplaySource,
     refused: Option<Reason>,
     record: &mut Record,
@@ -67,16 +67,16 @@ async fn steps(
 
     // 1. One unambiguous message, and whom it is for.
     let head = Head::judge(&parts, &worker.limits.message)?;
+    head::disbelieve(&mut parts, downstream);
     let written = head.authority(&parts);
     let Found { known, authority } = match downstream.front.port {
         None => {
             let local = downstream.service.as_ref();
             worker.destinations.find(worker, local, written).await?
         }
-        Some(port) => {
-            let sni = downstream.sni.as_deref();
-            worker.destinations.at_gateway(worker, port, sni, written)?
-        }
+        Some(port) => worker
+            .destinations
+            .at_gateway(worker, port, downstream.sni(), written)?,
     };
     record.generation = known.snapshot.generation;
     record.labels = Some(known.labels.clone());

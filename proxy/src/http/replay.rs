@@ -40,8 +40,17 @@ type KeptFrames = SmallVec<[Kept; 2]>;
 #[derive(Clone)]
 enum Kept {
     Data(Bytes),
+    /// Tiny frames, joined: kept one by one they would cost more than their bytes.
+    Joined(BytesMut),
     Trailers(http::HeaderMap),
 }
+
+/// Frames smaller than this are joined.
+const TINY_BYTES: usize = 1024;
+/// Once so many frames are kept; most bodies have fewer.
+const JOINED_FROM: usize = 64;
+/// As much is joined as is worth while to send at once.
+const JOINED_BYTES: usize = 16 * 1024;
 
 /// A body that has come to its end.
 #[derive(Default)]
@@ -59,8 +68,15 @@ impl Whole {
 pub(crate) struct ReplayBody {
     source: Option<Rc<RefCell<Source>>>,
     attempt: u32,
-    /// How many of the kept frames this attempt has sent.
-    position: usize,
+    position: Position,
+}
+
+/// How much of what is kept an attempt has sent.
+#[derive(Clone, Copy, Default)]
+struct Position {
+    frame: usize,
+    /// Of that frame, in bytes; 1 of trailers that were sent.
+    within: usize,
 }
 
 impl ReplaySource {
@@ -159,7 +175,7 @@ impl ReplaySource {
         ReplayBody {
             source: self.0.clone(),
             attempt,
-            position: 0,
+            position: Position::default(),
         }
     }
 
@@ -189,10 +205,32 @@ impl ReplaySource {
 
 impl Kept {
     fn bytes(&self) -> usize {
+        self.data().map_or(0, <[u8]>::len)
+    }
+
+    fn data(&self) -> Option<&[u8]> {
         match self {
-            Self::Data(data) => data.len(),
-            Self::Trailers(_) => 0,
+            Self::Data(data) => Some(data),
+            Self::Joined(data) => Some(data),
+            Self::Trailers(_) => None,
         }
+    }
+
+    /// What follows the first `sent` of its [`size`](Self::size).
+    fn rest(&self, sent: usize) -> Option<Frame<Bytes>> {
+        if sent >= self.size() {
+            return None;
+        }
+        Some(match self {
+            Self::Data(data) => Frame::data(data.slice(sent..)),
+            Self::Joined(data) => Frame::data(Bytes::copy_from_slice(data.get(sent..)?)),
+            Self::Trailers(trailers) => Frame::trailers(trailers.clone()),
+        })
+    }
+
+    /// In bytes; that of trailers is 1.
+    fn size(&self) -> usize {
+        self.data().map_or(1, <[u8]>::len)
     }
 }
 
@@ -207,12 +245,11 @@ impl Source {
         }
         if let Some(data) = frame.data_ref() {
             self.kept_bytes += data.len();
-            self.kept.push(Kept::Data(data.clone()));
+            self.keep_data(data);
         } else if let Some(trailers) = frame.trailers_ref() {
             self.kept.push(Kept::Trailers(trailers.clone()));
         }
-        // Many tiny frames cost more than their bytes.
-        if self.kept_bytes > self.keep_bytes || self.kept.len() > 1024 {
+        if self.kept_bytes > self.keep_bytes {
             self.overflowed = true;
             self.kept.clear();
             self.copies.clear();
@@ -221,12 +258,63 @@ impl Source {
         }
     }
 
+    fn keep_data(&mut self, data: &Bytes) {
+        if data.len() >= TINY_BYTES || self.kept.len() < JOINED_FROM {
+            return self.kept.push(Kept::Data(data.clone()));
+        }
+        match self.kept.last_mut() {
+            Some(Kept::Joined(joined)) if joined.len() + data.len() <= JOINED_BYTES => {
+                joined.extend_from_slice(data);
+            }
+            _ => self.kept.push(Kept::Joined(BytesMut::from(&data[..]))),
+        }
+    }
+
+    /// The end of what is kept.
+    fn end(&self) -> Position {
+        let last = self.kept.last().map(Kept::size);
+        last.map_or_else(Position::default, |within| Position {
+            frame: self.kept.len() - 1,
+            within,
+        })
+    }
+
+    /// Moves over frames that were sent, and returns the rest of the one that was not.
+    fn next_kept(&self, position: &mut Position) -> Option<Frame<Bytes>> {
+        loop {
+            let kept = self.kept.get(position.frame)?;
+            if let Some(rest) = kept.rest(position.within) {
+                position.within = kept.size();
+                return Some(rest);
+            }
+            // The last one may still grow.
+            if position.frame + 1 == self.kept.len() {
+                return None;
+            }
+            *position = Position {
+                frame: position.frame + 1,
+                within: 0,
+            };
+        }
+    }
+
+    /// Whether all that is kept was sent.
+    fn is_sent(&self, position: Position) -> bool {
+        let is_sent = |kept: &Kept| position.within >= kept.size();
+        position.frame + 1 >= self.kept.len() && self.kept.get(position.frame).is_none_or(is_sent)
+    }
+
+    /// How many bytes of what is kept are still to be sent.
+    fn unsent(&self, position: Position) -> usize {
+        let after = self.kept.get(position.frame..).unwrap_or_default();
+        let bytes: usize = after.iter().map(Kept::bytes).sum();
+        bytes.saturating_sub(position.within)
+    }
+
     fn kept_data(&self) -> Bytes {
         let mut whole = BytesMut::with_capacity(self.kept_bytes);
-        for kept in &self.kept {
-            if let Kept::Data(data) = kept {
-                whole.extend_from_slice(data);
-            }
+        for data in self.kept.iter().filter_map(Kept::data) {
+            whole.extend_from_slice(data);
         }
         whole.freeze()
     }
@@ -278,19 +366,12 @@ impl Body for ReplayBody {
         if source.attempt != this.attempt && !source.is_whole() {
             return Poll::Ready(Some(Err(Broken(Reason::ConnectionReset))));
         }
-        let again = source.kept.get(this.position).map(|kept| match kept {
-            Kept::Data(data) => Frame::data(data.clone()),
-            Kept::Trailers(trailers) => Frame::trailers(trailers.clone()),
-        });
-        this.position += 1;
-        if let Some(frame) = again {
+        if let Some(frame) = source.next_kept(&mut this.position) {
             return Poll::Ready(Some(Ok(frame)));
         }
-        let fresh = source.poll_fresh(cx);
-        if fresh.is_pending() {
-            this.position -= 1;
-        }
-        fresh
+        let fresh = ready!(source.poll_fresh(cx));
+        this.position = source.end();
+        Poll::Ready(fresh)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -298,7 +379,7 @@ impl Body for ReplayBody {
             let source = source.borrow();
             source.failed.is_none()
                 && (source.ended || source.incoming.is_end_stream())
-                && self.position >= source.kept.len()
+                && source.is_sent(self.position)
         })
     }
 
@@ -307,12 +388,9 @@ impl Body for ReplayBody {
             return SizeHint::with_exact(0);
         };
         let source = source.borrow();
-        let unsent: usize = source.kept[self.position.min(source.kept.len())..]
-            .iter()
-            .map(Kept::bytes)
-            .sum();
+        let unsent = source.unsent(self.position) as u64;
         match source.incoming.exact() {
-            Some(rest) => SizeHint::with_exact(rest + unsent as u64),
+            Some(rest) => SizeHint::with_exact(rest + unsent),
             None => SizeHint::default(),
         }
     }

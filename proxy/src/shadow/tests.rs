@@ -134,6 +134,7 @@ fn listeners_of_one_port_are_counted_each_for_itself() {
         Resource::Gateway(Gateway {
             name: "shop/edge".parse().expect("a name"),
             addresses: Vec::new(),
+            client_certificate: None,
             listeners,
         })
     };

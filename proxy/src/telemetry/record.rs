@@ -75,7 +75,7 @@ pub(crate) struct Record {
 
 enum Held {
     /// A circuit breaker counts it.
-    Counted { _permit: Permit },
+    Counted(Permit),
     /// Held against policies in shadow, whether it is counted or not.
     Tried(Box<Tried>, Option<Permit>),
 }
@@ -204,7 +204,7 @@ impl Record {
     pub(crate) fn hold(&mut self, permit: Option<Permit>) {
         match &mut self.held {
             Some(Held::Tried(_, held)) => *held = permit,
-            held => *held = permit.map(|permit| Held::Counted { _permit: permit }),
+            held => *held = permit.map(Held::Counted),
         }
     }
 
@@ -271,6 +271,24 @@ impl Record {
 
     pub(crate) fn body_ended(&mut self) {
         self.close();
+    }
+
+    /// What follows is another protocol. The permit is kept for [`release`](Self::release).
+    pub(crate) fn switched(&mut self) {
+        let permit = match &mut self.held {
+            Some(Held::Tried(_, permit)) => permit.take(),
+            _ => self.release(),
+        };
+        self.close();
+        self.held = permit.map(Held::Counted);
+    }
+
+    /// Gives the permit to whoever goes on.
+    pub(crate) fn release(&mut self) -> Option<Permit> {
+        match self.held.take()? {
+            Held::Counted(permit) => Some(permit),
+            Held::Tried(_, permit) => permit,
+        }
     }
 
     pub(crate) fn body_failed(&mut self, reason: Reason) {

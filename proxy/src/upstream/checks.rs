@@ -30,8 +30,8 @@ pub(super) const MAX_CHECKS: usize = 16;
 const JITTER: f64 = 0.1;
 /// An answer's body is read up to this size, bytes; of a longer one the connection is closed.
 const MAX_BODY_BYTES: usize = 64 * 1024;
-/// A connection through another sidecar must stay open for so long to count as one: that sidecar answers before its
-/// application does.
+/// A connection through another sidecar must stay open for so long to count as one, or for a quarter of the time of a
+/// check where that is less: that sidecar answers before its application does.
 const STAYS_OPEN: Duration = Duration::from_millis(100);
 const AGENT: HeaderValue = HeaderValue::from_static("weft-health-check");
 
@@ -94,7 +94,7 @@ async fn run(
     loop {
         let passed = {
             let _turn = joint.checks.acquire().await;
-            let asked = timeout(policy.timeout, ask(&upstream, &policy.check, &subject));
+            let asked = timeout(policy.timeout, ask(&upstream, &policy, &subject));
             asked.await.unwrap_or(false)
         };
         if let Some(healthy) = health.checked(passed, &policy) {
@@ -107,8 +107,8 @@ async fn run(
     }
 }
 
-async fn ask(upstream: &Rc<Upstream>, check: &Check, subject: &Subject) -> bool {
-    match check {
+async fn ask(upstream: &Rc<Upstream>, policy: &HealthCheck, subject: &Subject) -> bool {
+    match &policy.check {
         Check::Http {
             hostname,
             path,
@@ -131,7 +131,10 @@ async fn ask(upstream: &Rc<Upstream>, check: &Check, subject: &Subject) -> bool 
                 None => false,
             }
         }
-        Check::Tcp { send, receive } => tcp(upstream, send, receive).await,
+        Check::Tcp { send, receive } => {
+            let stays_open = STAYS_OPEN.min(policy.timeout / 4);
+            tcp(upstream, send, receive, stays_open).await
+        }
     }
 }
 
@@ -242,7 +245,7 @@ async fn read(answer: Answer) -> Option<(Bytes, Option<u8>)> {
     Some((collected.body, status))
 }
 
-async fn tcp(upstream: &Rc<Upstream>, send: &[u8], receive: &[u8]) -> bool {
+async fn tcp(upstream: &Rc<Upstream>, send: &[u8], receive: &[u8], stays_open: Duration) -> bool {
     let Ok(mut leg) = upstream.open_tcp(false).await else {
         return false;
     };
@@ -252,7 +255,7 @@ async fn tcp(upstream: &Rc<Upstream>, send: &[u8], receive: &[u8]) -> bool {
     let mut got = Vec::new();
     if receive.is_empty() {
         // Its end, and nothing else, says that nobody is behind it.
-        let first = timeout(STAYS_OPEN, leg.read_buf(&mut got)).await;
+        let first = timeout(stays_open, leg.read_buf(&mut got)).await;
         return !upstream.route.is_mtls() || matches!(first, Err(_) | Ok(Ok(1..)));
     }
     while got.len() <= MAX_BODY_BYTES && !got.windows(receive.len()).any(|part| part == receive) {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
 use certs::IdentityCell;
 use decision::Reason;
 use decision::traffic::balance::{self, Ask, DEFAULT_DECAY, DEFAULT_RTT, PeakEwma};
@@ -14,6 +15,7 @@ use decision::traffic::retry::Outcome;
 use decision::traffic::session::EndpointKey;
 use http::uri::Authority;
 use model::endpoint::OutsidePort;
+use model::gateway::Certificate;
 use model::{EndpointSet, Endpoints, Labels, MeshDomain, ServicePort, TrafficPolicy};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
@@ -50,7 +52,11 @@ pub(crate) struct Surroundings {
     /// Of this workload: they say where it runs.
     pub(crate) labels: Labels,
     pub(crate) joints: Arc<Joints>,
+    pub(crate) shown: Shown,
 }
+
+/// The certificate that a gateway shows to backends outside the mesh; never one in a sidecar.
+pub(crate) type Shown = Arc<ArcSwapOption<Certificate>>;
 
 #[derive(Default)]
 struct State {
@@ -117,6 +123,9 @@ impl Cluster {
         let State {
             members, governed, ..
         } = &mut *state;
+        if let Some(governed) = governed {
+            governed.look_if_due(wanted.now);
+        }
         let is_tried = |index: &usize| wanted.tried.iter().any(|place| members[*index].place.is(place));
         let tried: SmallVec<[usize; 4]> = if wanted.tried.is_empty() {
             SmallVec::new()
@@ -133,7 +142,11 @@ impl Cluster {
             .and_then(|key| members.iter().position(|member| member.key == key))
             .filter(is_well);
         let at = match (of_session, governed) {
-            (Some(at), _) => at,
+            (Some(at), None) => at,
+            (Some(at), Some(_)) => {
+                self.make_room(members, at, wanted.policy);
+                at
+            }
             (None, None) => {
                 let load = |index: usize| members[index].load.borrow().load(wanted.now);
                 balance::pick(members.len(), &tried, load, wanted.dice)?
@@ -224,6 +237,21 @@ impl Cluster {
         let mut usual = self.usual.get();
         usual.answered(bytes);
         self.usual.set(usual);
+    }
+
+    /// Takes up what a policy says now, as the next request would: checks go on without requests, and must end without
+    /// them. Nothing is done for endpoints that none governs.
+    pub(crate) fn refresh(&self, wanted: &Wanted<'_>) {
+        if wanted.policy.is_some() || self.state.borrow().governed.is_some() {
+            self.follow(wanted);
+        }
+    }
+
+    /// Nobody asks how its endpoints are any more, however long requests still use it.
+    pub(crate) fn end_checks(&self) {
+        if let Some(governed) = &mut self.state.borrow_mut().governed {
+            governed.end_checks();
+        }
     }
 
     /// Closes connections that were not used for a while.
@@ -368,9 +396,11 @@ impl Cluster {
                 let Some(OutsidePort { addresses, tls, .. }) = ports.get(&self.key.0.port) else {
                     return Vec::new();
                 };
+                let shown = tls.as_ref().and_then(|_| self.around.shown.load_full());
                 let outside = |address: &SocketAddr| Place::Outside {
                     address: *address,
                     tls: tls.clone(),
+                    shown: shown.clone(),
                 };
                 addresses.iter().map(outside).collect()
             }
@@ -393,14 +423,17 @@ impl Cluster {
                 endpoint.identity.clone(),
                 self.around.identity.clone(),
             )),
-            Place::Outside { address, tls: None } => Route::Outside(*address, None),
+            Place::Outside {
+                address, tls: None, ..
+            } => Route::Outside(*address, None),
             Place::Outside {
                 address,
                 tls: Some(tls),
+                shown,
             } => {
                 let made = match made {
                     Some(made) => Ok(made.clone()),
-                    None => OutsideTls::new(tls).inspect(|new| *made = Some(new.clone())),
+                    None => OutsideTls::new(tls, shown.as_deref()).inspect(|new| *made = Some(new.clone())),
                 };
                 match made {
                     Ok(made) => Route::Outside(*address, Some(made)),

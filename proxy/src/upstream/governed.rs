@@ -172,8 +172,8 @@ impl Governed {
         self.arrange(now);
     }
 
-    /// Chooses a member, by its place.
-    pub(crate) fn pick(&mut self, members: &[Rc<Member>], ask: &Ask<'_>, now: Instant) -> Option<usize> {
+    /// Takes up what is known of the members, if it may be another than before.
+    pub(crate) fn look_if_due(&mut self, now: Instant) {
         let is_news = |checked: &Checked| {
             checked
                 .joint
@@ -183,6 +183,10 @@ impl Governed {
         if now >= self.look_at || self.checked.as_ref().is_some_and(is_news) {
             self.look(now);
         }
+    }
+
+    /// Chooses a member, by its place.
+    pub(crate) fn pick(&mut self, members: &[Rc<Member>], ask: &Ask<'_>, now: Instant) -> Option<usize> {
         let by_requests = matches!(self.balancer.algorithm(), Algorithm::LeastRequest);
         let cost = |at: usize| {
             members.get(at).map_or(f64::MAX, |member| {
@@ -234,6 +238,10 @@ impl Governed {
         for ((endpoint, own), member) in each.filter(|((_, own), _)| own.is_none()) {
             *own = Checking::begin(joint, endpoint, policy, subject(member), limits.clone());
         }
+    }
+
+    pub(crate) fn end_checks(&mut self) {
+        self.checked = None;
     }
 
     /// Whether a member can be reached, as far as is known, and its answers are good.

@@ -133,18 +133,28 @@ impl Joint {
         endpoint: &Arc<JointEndpoint>,
         breaker: Option<&CircuitBreaker>,
     ) -> Option<ConnectionPermit> {
-        let most = breaker.and_then(|breaker| breaker.max_connections_per_endpoint);
-        let one_more = |count: u32| (count < most.unwrap_or(u32::MAX)).then(|| count.saturating_add(1));
-        let in_all = breaker.map_or(u32::MAX, |breaker| breaker.max_connections);
-        let cluster = self.take(Counted::Connections, in_all)?;
+        let (in_all, of_endpoint) = most_connections(breaker);
+        let one_more = |count: u32| (count < of_endpoint).then(|| count.saturating_add(1));
         let count = &endpoint.connections;
         count
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .ok()?;
+        // The cluster's is taken last: to give it back would tell those who wait, this one among them.
+        let Some(cluster) = self.take(Counted::Connections, in_all) else {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
         Some(ConnectionPermit {
             endpoint: endpoint.clone(),
             _cluster: cluster,
         })
+    }
+
+    /// Whether no more connections to an endpoint may be opened now.
+    pub(crate) fn is_full(&self, endpoint: &JointEndpoint, breaker: Option<&CircuitBreaker>) -> bool {
+        let (in_all, of_endpoint) = most_connections(breaker);
+        self.now(Counted::Connections) >= in_all
+            || endpoint.connections.load(Ordering::Relaxed) >= of_endpoint
     }
 
     /// How many there are now.
@@ -175,6 +185,13 @@ impl Joint {
     }
 }
 
+/// To all endpoints together, and to each.
+fn most_connections(breaker: Option<&CircuitBreaker>) -> (u32, u32) {
+    let of_endpoint = breaker.and_then(|breaker| breaker.max_connections_per_endpoint);
+    let in_all = breaker.map_or(u32::MAX, |breaker| breaker.max_connections);
+    (in_all, of_endpoint.unwrap_or(u32::MAX))
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.joint.count(self.counted).fetch_sub(1, Ordering::Relaxed);
@@ -192,6 +209,8 @@ impl Drop for ConnectionPermit {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     #[test]
@@ -232,6 +251,28 @@ mod tests {
         assert!(open(&other).is_none());
         held.remove(0);
         assert!(open(&other).is_some());
+    }
+
+    #[test]
+    fn who_is_refused_wakes_nobody() {
+        let (joint, breaker) = (
+            Arc::new(Joint::default()),
+            CircuitBreaker {
+                max_connections_per_endpoint: Some(1),
+                ..CircuitBreaker::default()
+            },
+        );
+        let endpoint = joint.endpoint("a");
+        let held = joint.connection(&endpoint, Some(&breaker));
+        let mut told = pin!(joint.freed.notified());
+        let mut is_told = || told.as_mut().enable();
+        assert!(!is_told());
+        assert!(
+            joint.is_full(&endpoint, Some(&breaker)) && joint.connection(&endpoint, Some(&breaker)).is_none()
+        );
+        assert!(!is_told());
+        drop(held);
+        assert!(is_told() && !joint.is_full(&endpoint, Some(&breaker)));
     }
 
     #[test]

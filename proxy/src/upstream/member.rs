@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use decision::traffic::balance::PeakEwma;
 use decision::traffic::session::EndpointKey;
 use model::Endpoint;
-use model::gateway::BackendTls;
+use model::gateway::{BackendTls, Certificate};
 
 use super::pool::Upstream;
 
@@ -33,6 +33,8 @@ pub(crate) enum Place {
         address: SocketAddr,
         /// `None`: in plain.
         tls: Option<Arc<BackendTls>>,
+        /// Whom this proxy is there, if asked within TLS.
+        shown: Option<Arc<Certificate>>,
     },
 }
 
@@ -61,12 +63,13 @@ impl Place {
                     && one.identity == other.identity
             }
             (
-                Self::Outside { address, tls },
+                Self::Outside { address, tls, shown },
                 Self::Outside {
                     address: other,
                     tls: others,
+                    shown: instead,
                 },
-            ) => address == other && tls == others,
+            ) => address == other && tls == others && shown == instead,
             _ => false,
         }
     }

@@ -12,10 +12,11 @@ mod member;
 mod outside;
 mod pool;
 mod terms;
+mod watch;
 
-pub(crate) use cluster::{Cluster, Surroundings, Wanted};
+pub(crate) use cluster::{Cluster, Shown, Surroundings, Wanted};
 pub(crate) use dial::{Route, Spoken};
 pub(crate) use joint::{ConnectionPermit, Counted, Joint, Joints, Permit};
 pub(crate) use member::{Picked, Place};
-pub(crate) use pool::Age;
 pub(crate) use pool::{Forwarded, Lease, SendFailure, Upstream};
+pub(crate) use terms::Age;

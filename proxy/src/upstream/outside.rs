@@ -1,23 +1,25 @@
-//! TLS to an address outside the mesh, as a BackendTLSPolicy says: whom to name, and whom to believe.
+//! TLS to an address outside the mesh, as a BackendTLSPolicy says: whom to name, and whom to believe. A gateway says who
+//! it is, where its Gateway has a certificate for that.
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, LazyLock};
 
 use decision::Reason;
-use model::gateway::{BackendTls, SubjectAltName};
+use model::gateway::{BackendTls, Certificate, SubjectAltName};
 use model::{FieldError, Hostname};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::dial::{Spoken, handshake_reason};
-use crate::gateway::termination::authorities;
+use crate::gateway::termination::{authorities, certified_key};
 use crate::leg::Leg;
 use crate::socket::Socket;
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2};
@@ -42,9 +44,11 @@ pub(crate) struct OutsideTls {
 }
 
 impl OutsideTls {
+    /// `shown` is for a backend that asks who calls.
+    ///
     /// # Errors
     /// Names the field that cannot be used.
-    pub(crate) fn new(tls: &BackendTls) -> Result<Self, FieldError> {
+    pub(crate) fn new(tls: &BackendTls, shown: Option<&Certificate>) -> Result<Self, FieldError> {
         let Hostname::Exact(hostname) = &tls.hostname else {
             return Err(FieldError::at("hostname", "is no name of one host"));
         };
@@ -60,12 +64,17 @@ impl OutsideTls {
             names: tls.names.clone(),
             provider: provider.clone(),
         };
-        let config = ClientConfig::builder_with_provider(provider)
+        let shown = shown.map(|shown| certified_key(shown, &provider)).transpose();
+        let shown = shown.map_err(|error| error.within("client_certificate"))?;
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| FieldError::new(error.to_string()))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let config = match shown {
+            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+            None => builder.with_no_client_auth(),
+        };
         Ok(Self {
             sni,
             config: Arc::new(config),

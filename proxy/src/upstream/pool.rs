@@ -3,15 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use decision::Reason;
 use http::{request, response};
-use tokio::sync::Notify;
 
 use super::dial::{Route, Spoken};
-use super::terms::{Leave, Terms};
+use super::terms::{Age, Leave, Terms};
+use super::watch::{Watch, look_after};
 use crate::http::body::Answer;
 use crate::http::http1::{self, Wire};
 use crate::http::http2;
@@ -27,6 +27,8 @@ pub(crate) struct Upstream {
     http2: RefCell<Vec<Rc<http2::client::Connection>>>,
     watch: Arc<Watch>,
     is_watched: Cell<bool>,
+    /// When the watch looks next by itself.
+    next_look: Cell<Option<Instant>>,
     /// Locked while dialling, so that one worker opens one connection however many requests wait for it.
     dialling: tokio::sync::Mutex<()>,
     /// How dialling for HTTP/2 failed last, and when.
@@ -41,23 +43,6 @@ pub(super) struct Idle {
     wire: Wire,
     since: Instant,
     age: Age,
-}
-
-/// How long a connection has been open, and for how many requests.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Age {
-    pub(crate) opened: Instant,
-    pub(crate) requests: u32,
-}
-
-/// Told when something comes on an idle connection, which is its end or nothing that was asked for.
-#[derive(Default)]
-struct Watch(Notify);
-
-impl Wake for Watch {
-    fn wake(self: Arc<Self>) {
-        self.0.notify_one();
-    }
 }
 
 /// A response's head, with its body still to come.
@@ -111,6 +96,7 @@ impl Lease {
         drop(idle);
         if let Some(terms) = terms {
             terms.freed();
+            upstream.look_in_time(&self.age);
         }
     }
 }
@@ -123,6 +109,7 @@ impl Upstream {
             http2: RefCell::default(),
             watch: Arc::default(),
             is_watched: Cell::new(false),
+            next_look: Cell::new(None),
             dialling: tokio::sync::Mutex::default(),
             failed: Cell::new(None),
             terms: RefCell::default(),
@@ -137,6 +124,10 @@ impl Upstream {
         self.idle_timeout
             .set(idle_timeout.unwrap_or(self.limits.pool_idle_timeout));
         *self.terms.borrow_mut() = terms;
+        if self.is_watched.get() {
+            // The time of those out of use may be another.
+            self.watch.look();
+        }
     }
 
     /// Whether a connection is there that another request can use at once.
@@ -161,16 +152,31 @@ impl Upstream {
         if self.is_watched.replace(true) {
             return;
         }
-        let (watch, watched) = (self.watch.clone(), Rc::downgrade(self));
-        tokio::task::spawn_local(async move {
-            loop {
-                watch.0.notified().await;
-                let Some(upstream) = watched.upgrade() else {
-                    return;
-                };
-                upstream.close_idle(Instant::now());
-            }
+        tokio::task::spawn_local(look_after(self.watch.clone(), Rc::downgrade(self)));
+    }
+
+    /// A connection of this age has come out of use: the watch must look when its time is over.
+    pub(crate) fn look_in_time(&self, age: &Age) {
+        let terms = self.terms.borrow();
+        let end = terms.as_ref().and_then(|terms| terms.end(age, Instant::now()));
+        if end.is_some_and(|end| self.next_look.get().is_none_or(|at| end < at)) {
+            self.watch.look();
+        }
+    }
+
+    /// When the time of the first connection out of use is over, as far as a policy limits it.
+    pub(super) fn plan_next_look(&self) -> Option<Instant> {
+        let terms = self.terms.borrow();
+        let next = terms.as_ref().and_then(|terms| {
+            let (idle, http2) = (self.idle.borrow(), self.http2.borrow());
+            let idle = idle.iter().filter_map(|idle| terms.end(&idle.age, idle.since));
+            let unused = |connection: &Rc<http2::client::Connection>| {
+                terms.end(&connection.age(), connection.unused_since()?)
+            };
+            idle.chain(http2.iter().filter_map(unused)).min()
         });
+        self.next_look.set(next);
+        next
     }
 
     /// Sends one request and waits for the response's head.
@@ -195,13 +201,16 @@ impl Upstream {
     pub(crate) fn close_idle(&self, now: Instant) {
         let terms = self.terms.borrow().clone();
         let timeout = self.idle_timeout.get();
-        let keep = |since: Instant| now.saturating_duration_since(since) < timeout;
+        let keep = |since: Instant, age: &Age| {
+            now.saturating_duration_since(since) < timeout
+                && terms.as_ref().is_none_or(|terms| terms.keeps(age))
+        };
         let mut idle = self.idle.borrow_mut();
         let watch = self.watch.clone().into();
-        idle.retain_mut(|idle| keep(idle.since) && idle.wire.is_quiet(&watch));
+        idle.retain_mut(|idle| keep(idle.since, &idle.age) && idle.wire.is_quiet(&watch));
         self.http2.borrow_mut().retain(|connection| {
-            let unused = terms.as_ref().and_then(|_| connection.unused(now));
-            !connection.is_gone() && unused.is_none_or(|unused| unused < timeout)
+            let unused = terms.as_ref().and_then(|_| connection.unused_since());
+            !connection.is_gone() && unused.is_none_or(|since| keep(since, &connection.age()))
         });
     }
 
@@ -295,7 +304,7 @@ impl Upstream {
     }
 
     async fn send_http2(
-        &self,
+        self: &Rc<Self>,
         parts: &request::Parts,
         body: &ReplaySource,
     ) -> Result<Forwarded, SendFailure> {
@@ -317,7 +326,7 @@ impl Upstream {
         })
     }
 
-    async fn http2_connection(&self) -> Result<Rc<http2::client::Connection>, Reason> {
+    async fn http2_connection(self: &Rc<Self>) -> Result<Rc<http2::client::Connection>, Reason> {
         if let Some(connection) = self.open_http2() {
             return Ok(connection);
         }
@@ -335,7 +344,13 @@ impl Upstream {
         }
         let opened = Box::pin(self.open_http2_connection()).await;
         match &opened {
-            Ok(connection) => self.http2.borrow_mut().push(connection.clone()),
+            Ok(connection) => {
+                if self.terms.borrow().is_some() {
+                    self.watch();
+                    connection.belongs_to(self);
+                }
+                self.http2.borrow_mut().push(connection.clone());
+            }
             Err(reason) => self.failed.set(Some((Instant::now(), *reason))),
         }
         opened
@@ -350,8 +365,12 @@ impl Upstream {
     fn open_http2(&self) -> Option<Rc<http2::client::Connection>> {
         let mut connections = self.http2.borrow_mut();
         let terms = self.terms.borrow();
+        let timeout = self.idle_timeout.get();
         let keeps = |connection: &Rc<http2::client::Connection>| {
-            terms.as_ref().is_none_or(|terms| terms.keeps(&connection.age()))
+            terms.as_ref().is_none_or(|terms| {
+                let unused = connection.unused_since();
+                terms.keeps(&connection.age()) && unused.is_none_or(|since| since.elapsed() < timeout)
+            })
         };
         // One that takes no more requests ends when those that it has are over.
         connections.retain(|connection| !connection.is_gone() && keeps(connection));
@@ -366,18 +385,9 @@ impl Upstream {
     }
 }
 
-impl Age {
-    pub(crate) fn new() -> Self {
-        Self {
-            opened: Instant::now(),
-            requests: 0,
-        }
-    }
-}
-
 impl Drop for Upstream {
     fn drop(&mut self) {
         // Its watch has nothing left to look after.
-        self.watch.0.notify_one();
+        self.watch.look();
     }
 }

@@ -10,7 +10,7 @@ use model::traffic_policy::{CircuitBreaker, ConnectionPolicy};
 
 use super::dial::{Route, Spoken};
 use super::joint::{ConnectionPermit, Counted, Joint, JointEndpoint};
-use super::pool::{Age, Idle};
+use super::pool::Idle;
 use crate::leg::Leg;
 use crate::settings::Limits;
 
@@ -25,11 +25,27 @@ pub(super) struct Terms {
     waiting: Cell<u32>,
 }
 
+/// How long a connection has been open, and for how many requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Age {
+    pub(crate) opened: Instant,
+    pub(crate) requests: u32,
+}
+
 /// How a request gets a connection.
 pub(super) enum Leave {
     Open(ConnectionPermit),
     /// One has become free.
     Reuse(Box<Idle>),
+}
+
+impl Age {
+    pub(crate) fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            requests: 0,
+        }
+    }
 }
 
 impl Terms {
@@ -66,10 +82,23 @@ impl Terms {
                 .is_none_or(|most| age.opened.elapsed() < most)
     }
 
+    /// When a connection that came out of use then is to be closed, where the policy limits its time.
+    pub(super) fn end(&self, age: &Age, unused_since: Instant) -> Option<Instant> {
+        let ConnectionPolicy {
+            idle_timeout,
+            max_duration,
+            ..
+        } = self.connection;
+        let ends = [
+            idle_timeout.map(|most| unused_since + most),
+            max_duration.map(|most| age.opened + most),
+        ];
+        ends.into_iter().flatten().min()
+    }
+
     /// Whether no more connections may be opened now.
     pub(super) fn is_full(&self) -> bool {
-        // What was opened by asking is closed again at once.
-        self.permit().is_none()
+        self.joint.is_full(&self.endpoint, self.breaker.as_ref())
     }
 
     /// A connection has become free.

@@ -10,7 +10,8 @@ use model::{FieldError, Label};
 
 use super::super::check::At;
 use super::super::route::header_name;
-use super::service_port;
+use super::target;
+use crate::sources::object::BackendTarget;
 
 /// Longest list of names (Gateway API).
 const MAX_NAMES: usize = 64;
@@ -55,10 +56,14 @@ pub(super) fn auth(
     let max_body = at
         .field("forwardBody")
         .keep(u32::try_from(max_body).map_err(|_| why()));
-    let target = service_port(at, own, auth.backend_ref)?;
+    let target = target(at, own, auth.backend_ref)?;
     let reference = target.to_string();
-    let read = ExternalAuth::new(Some(target), &reference, protocol?, max_body?);
-    at.field("forwardBody").keep(read)
+    let target = match target {
+        BackendTarget::Service(target) => Some(target),
+        BackendTarget::Unknown(_) => None,
+    };
+    let read = ExternalAuth::new(target, &reference, protocol?, max_body?);
+    at.field("forwardBody").usable(read)
 }
 
 fn over_http(at: &At<'_>, http: HttpRouteRulesFiltersExternalAuthHttp) -> Option<AuthProtocol> {
@@ -76,6 +81,6 @@ fn names(at: &At<'_>, field: &str, list: Option<Vec<String>>) -> Vec<HeaderName>
     let items = at.field(field).items(list, MAX_NAMES);
     let read = items
         .into_iter()
-        .filter_map(|(at, name)| at.keep(header_name(&name)));
+        .filter_map(|(at, name)| at.usable(header_name(&name)));
     read.collect()
 }

@@ -5,13 +5,14 @@ use gateway_api::experimental::httproutes::{
     HttpRouteRulesFiltersRequestRedirectPath, HttpRouteRulesFiltersRequestRedirectPathType as PathType,
     HttpRouteRulesFiltersRequestRedirectScheme, HttpRouteRulesFiltersUrlRewrite,
 };
-use model::filter::{Fraction, Mirror, PathChange, Redirect, Rewrite, Scheme, precise_hostname};
+use model::filter::{Filter, Fraction, Mirror, PathChange, Redirect, Rewrite, Scheme, precise_hostname};
 use model::route::{PathMatch, RequestMatch};
 use model::{FieldError, Label};
 
 use super::super::check::At;
 use super::super::route::same_shape;
-use super::service_port;
+use super::{Written, target};
+use crate::sources::object::BackendTarget;
 
 pub(super) fn redirect(
     at: &At<'_>,
@@ -60,7 +61,11 @@ pub(super) fn rewrite(
     })
 }
 
-pub(super) fn mirror(at: &At<'_>, own: &Label, mirror: HttpRouteRulesFiltersRequestMirror) -> Option<Mirror> {
+pub(super) fn mirror(
+    at: &At<'_>,
+    own: &Label,
+    mirror: HttpRouteRulesFiltersRequestMirror,
+) -> Option<Written> {
     let share = match (mirror.percent, mirror.fraction) {
         (None, None) => Some(Fraction::ALL),
         (Some(percent), None) => {
@@ -88,10 +93,11 @@ pub(super) fn mirror(at: &At<'_>, own: &Label, mirror: HttpRouteRulesFiltersRequ
             None
         }
     };
-    let target = service_port(at, own, mirror.backend_ref);
-    Some(Mirror {
-        target: target?,
-        share: share?,
+    let target = target(at, own, mirror.backend_ref);
+    let share = share?;
+    Some(match target? {
+        BackendTarget::Service(target) => Written::Filter(Filter::Mirror(Mirror { target, share })),
+        BackendTarget::Unknown(named) => Written::LostMirror(named),
     })
 }
 
@@ -114,7 +120,7 @@ fn path_change(
         return None;
     };
     if path.r#type == PathType::ReplaceFullPath {
-        return at.field(wanted).keep(PathChange::full(&replacement));
+        return at.field(wanted).usable(PathChange::full(&replacement));
     }
     let [
         RequestMatch {
@@ -127,7 +133,7 @@ fn path_change(
             .refuse("ReplacePrefixMatch needs a rule with exactly one match, of type PathPrefix");
         return None;
     };
-    at.field(wanted).keep(PathChange::prefix(matched, &replacement))
+    at.field(wanted).usable(PathChange::prefix(matched, &replacement))
 }
 
 /// `Some(None)` where it is not given, `None` where it was refused.

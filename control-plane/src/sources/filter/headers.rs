@@ -14,7 +14,7 @@ pub(super) fn modifier(at: &At<'_>, modifier: HttpRouteRulesFiltersRequestHeader
     let removed = at.field("remove").items(modifier.remove, MAX_HEADER_CHANGES);
     let remove: Vec<HeaderName> = removed
         .into_iter()
-        .filter_map(|(at, name)| at.keep(header_name(&name)))
+        .filter_map(|(at, name)| at.usable(header_name(&name)))
         .collect();
     let set = at.field("set").items(modifier.set, MAX_HEADER_CHANGES);
     let set = set
@@ -26,7 +26,8 @@ pub(super) fn modifier(at: &At<'_>, modifier: HttpRouteRulesFiltersRequestHeader
         .into_iter()
         .filter_map(|(at, header)| header_field(&at, &header.name, &header.value))
         .collect();
-    at.keep(HeaderModifier::new(remove, set, add)).unwrap_or_default()
+    at.usable(HeaderModifier::new(remove, set, add))
+        .unwrap_or_default()
 }
 
 fn header_field(at: &At<'_>, name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {

@@ -59,8 +59,8 @@ fn what_is_wrong_with_a_listener_is_found_at_its_field() {
             "spec.listeners[0].port: 0 is not a port (1-65535)",
         ),
         (
-            "{name: a, port: 80, protocol: SCTP}",
-            "spec.listeners[0].protocol: \"SCTP\" is not a protocol (HTTP, HTTPS, TLS, TCP, UDP)",
+            "{name: a, port: 80, protocol: a_b}",
+            "spec.listeners[0].protocol: \"a_b\" is not a protocol (HTTP, HTTPS, TLS, TCP, UDP)",
         ),
         (
             "{name: a, port: 80, protocol: HTTP, hostname: 1.2.3.4}",
@@ -109,10 +109,10 @@ fn what_is_wrong_with_a_gateway_is_found_at_its_field() {
         ),
         (
             format!(
-                "  gatewayClassName: weft\n  tls: {{backend: {{clientCertificateRef: {{name: c}}}}}}\n{listeners}"
+                "  gatewayClassName: weft\n  tls: {{backend: {{clientCertificateRef: {{name: C}}}}}}\n{listeners}"
             ),
-            "spec.tls.backend.clientCertificateRef: is not supported yet: workloads of the mesh are called with the \
-             identity of the Gateway's proxy",
+            "spec.tls.backend.clientCertificateRef.name: \"C\" is not an object's name (1-253 of a-z, 0-9, '-' and '.', \
+             a letter or digit at either end)",
         ),
         (
             format!(
@@ -130,6 +130,15 @@ fn what_is_wrong_with_a_gateway_is_found_at_its_field() {
 #[test]
 fn what_is_wrong_with_other_kinds_is_found_at_its_field() {
     let table = [
+        (
+            object("HTTPRoute", "{rules: [{name: a}, {}, {}, {name: a}]}"),
+            "spec.rules[3].name: is the same as item 0",
+        ),
+        (
+            object("GRPCRoute", "{rules: [{name: A}]}"),
+            "spec.rules[0].name: \"A\" is not an object's name (1-253 of a-z, 0-9, '-' and '.', a letter or digit at \
+             either end)",
+        ),
         (
             object("GatewayClass", "{controllerName: weft}"),
             "spec.controllerName: \"weft\" is not a controller (domain/path, such as weft.dev/gateway-controller)",
@@ -252,19 +261,22 @@ fn secret(chain: &str, key: &str) -> String {
 #[test]
 fn a_certificate_and_its_key_belong_together() {
     let ((chain, key), (_, other)) = (pair(), pair());
-    assert!(parse_documents("f.yaml", &secret(&chain, &key)).is_ok());
-    assert_eq!(
-        complaint(&secret(&chain, &other)),
-        "stringData.tls.key: is not the key of the certificate in tls.crt"
-    );
-    assert_eq!(
-        complaint(&secret("nothing", &key)),
-        "stringData.tls.crt: holds no certificate as PEM"
-    );
-    assert_eq!(
-        complaint(&secret(&chain, "nothing")),
-        "stringData.tls.key: holds no private key as PEM"
-    );
+    let why_not = |chain: &str, key: &str| match only(&secret(chain, key)) {
+        Object::Secret(read) => read.certificate.expect("of this type").err(),
+        _ => panic!("a Secret"),
+    };
+    assert_eq!(why_not(&chain, &key), None);
+    for (chain, key, why) in [
+        (
+            &*chain,
+            &*other,
+            "tls.key is not the key of the certificate in tls.crt",
+        ),
+        ("nothing", &key, "tls.crt holds no certificate as PEM"),
+        (&chain, "nothing", "tls.key holds no private key as PEM"),
+    ] {
+        assert_eq!(why_not(chain, key).as_deref(), Some(why));
+    }
     let base64 = {
         use base64::Engine as _;
         |text: &str| base64::engine::general_purpose::STANDARD.encode(text)
@@ -275,7 +287,7 @@ fn a_certificate_and_its_key_belong_together() {
         "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {{name: s}}\n\
          data:\n  tls.key: {back}\n  tls.crt: |\n    {first}\n    {second}\n"
     );
-    assert!(matches!(only(&wrapped), Object::Secret(read) if read.certificate.is_some()));
+    assert!(matches!(only(&wrapped), Object::Secret(read) if matches!(read.certificate, Some(Ok(_)))));
     let bare = "{apiVersion: v1, kind: Secret, type: kubernetes.io/tls, metadata: {name: s}}";
     assert_eq!(
         complaints(bare),

@@ -10,6 +10,7 @@ mod read;
 mod refused;
 mod shadow;
 mod traffic_policy;
+mod unusable;
 
 use super::*;
 

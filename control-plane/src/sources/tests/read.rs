@@ -104,11 +104,13 @@ fn a_grpc_route_matches_by_service_and_method() {
         assert_eq!(Ok(&request.path), path.as_ref(), "{method}");
         assert!(request.grpc_only && request.method == Some(http::Method::POST));
     }
+    let route = only_route(&text("{type: RegularExpression, service: 'a)', method: '(b'}"));
+    let unusable: Vec<String> = route.rules[0].unusable.iter().map(ToString::to_string).collect();
     assert_eq!(
-        complaints(&text("{type: RegularExpression, service: 'a)', method: '(b'}")),
+        unusable,
         [
-            "7:61: spec.rules[0].matches[0].method.service: is not a regular expression: unopened group",
-            "7:75: spec.rules[0].matches[0].method.method: is not a regular expression: unclosed group",
+            "spec.rules[0].matches[0].method.service: is not a regular expression: unopened group",
+            "spec.rules[0].matches[0].method.method: is not a regular expression: unclosed group",
         ]
     );
     assert_eq!(complaints(&text("{service: a/b}")).len(), 1);
@@ -137,5 +139,21 @@ fn each_document_keeps_its_own_text() {
     assert!(documents[0].text.starts_with("# first\napiVersion"));
     for document in documents {
         assert_eq!(only(&document.text), document.object);
+    }
+}
+
+#[test]
+fn an_app_protocol_is_the_same_in_capitals() {
+    let of = |protocol: &str| {
+        let text = format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: a}}, spec: {{ports: [{{port: 1, appProtocol: {protocol}}}]}}}}"
+        );
+        match only(&text) {
+            Object::Service(service) => service.ports[&1].protocol,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (written, same) in [("HTTPS", "https"), ("Http", "http"), ("Kubernetes.io/H2C", "h2c")] {
+        assert_eq!(of(written), of(same));
     }
 }

@@ -38,7 +38,7 @@ pub struct TrafficTarget {
     /// Service, HTTPRoute or GRPCRoute.
     pub kind: Kind,
     pub name: ObjectName,
-    /// `sectionName`: a port of the Service by its name. Always `None` for a route.
+    /// `sectionName`: a port of the Service, or a rule of the route, by its name.
     pub section: Option<String>,
 }
 
@@ -137,10 +137,6 @@ fn target_of(at: &At<'_>, target: TargetRef) -> Option<TrafficTarget> {
             .refuse(format!("{given:?} has no {kind}; its group is {group:?}"));
     }
     let section = target.section_name.filter(|section| !section.is_empty());
-    if section.is_some() && kind != Kind::Service {
-        at.field("sectionName")
-            .refuse("is not supported for a route: all its rules are meant");
-    }
     let Some(name) = target.name else {
         at.refuse("name is missing");
         return None;

@@ -5,13 +5,18 @@ use serde_json::{Value, json};
 
 use super::report::{addresses, unserved};
 use super::{Condition, Judge, Observed, condition, shown};
-use crate::sources::{CONTROLLER_NAME, GATEWAY_GROUP, GatewayClass, GatewayObject, ListenerSet, Protocol};
+use crate::sources::{
+    CONTROLLER_NAME, GATEWAY_GROUP, GatewayClass, GatewayObject, ListenerSet, Protocol, UnservableGateway,
+};
 use crate::view::attach::Objection;
 use crate::view::attachments::Attachments;
 use crate::view::listeners::{Judged, allows};
 
 /// Most addresses that Gateway API lets a status have.
 const MAX_ADDRESSES: usize = 16;
+
+/// The version of Gateway API whose kinds are read.
+const API_VERSION: &str = "1.6";
 
 /// None for a class of another controller.
 pub(super) fn of_class(class: &GatewayClass) -> Vec<Condition> {
@@ -22,11 +27,12 @@ pub(super) fn of_class(class: &GatewayClass) -> Vec<Condition> {
         reason: "InvalidParameters",
         message: "parametersRef is given, and Weft has no parameters".to_owned(),
     });
-    vec![condition(
-        "Accepted",
-        "Accepted",
-        parameters.into_iter().collect(),
-    )]
+    let accepted = condition("Accepted", "Accepted", parameters.into_iter().collect());
+    let version = Condition {
+        message: format!("what is written is read as Gateway API {API_VERSION}, experimental channel"),
+        ..condition("SupportedVersion", "SupportedVersion", Vec::new())
+    };
+    vec![accepted, version]
 }
 
 impl<'s> Judge<'s> {
@@ -38,8 +44,10 @@ impl<'s> Judge<'s> {
         let own: Vec<&Judged<'_>> = of(&attachments, None).map(|(judged, _)| judged).collect();
         let accepted = match &attachments.merged.objection {
             Some(objection) => condition("Accepted", "Accepted", vec![objection.clone()]),
-            None => listeners_accepted(&own),
+            None => listeners_accepted(&own, |judged| judged.is_accepted()),
         };
+        let shown = attachments.merged.client_certificate.as_ref();
+        let shown = shown.and_then(|shown| shown.as_ref().err().cloned());
         let unresolved = own.iter().filter_map(|judged| {
             let objection = judged.unresolved.as_ref()?;
             Some(Objection {
@@ -47,8 +55,9 @@ impl<'s> Judge<'s> {
                 message: format!("listener {:?}: {}", judged.listener.name, objection.message),
             })
         });
+        let unresolved = shown.into_iter().chain(unresolved);
         let resolved = condition("ResolvedRefs", "ResolvedRefs", unresolved.collect());
-        let programmed = self.programmed(&gateway.name, &accepted, &own);
+        let programmed = self.programmed(&gateway.name, &accepted, "Invalid", &own);
         let mut conditions = vec![accepted, resolved];
         conditions.extend(programmed);
         let is_insecure = own
@@ -63,6 +72,23 @@ impl<'s> Judge<'s> {
             });
         }
         conditions
+    }
+
+    pub(super) fn unservable_conditions(&self, gateway: &UnservableGateway) -> Vec<Condition> {
+        if !self.state.is_ours(&gateway.class) {
+            return Vec::new();
+        }
+        let objection = Objection {
+            reason: "Invalid",
+            message: "its name is no DNS label (1-63 of a-z, 0-9 and '-'), so that no proxy can have it as service account"
+                .to_owned(),
+        };
+        let accepted = condition("Accepted", "Accepted", vec![objection]);
+        let programmed = self.reports.map(|_| Condition {
+            type_: "Programmed",
+            ..accepted.clone()
+        });
+        [accepted].into_iter().chain(programmed).collect()
     }
 
     pub(super) fn gateway_status(&self, gateway: &'s GatewayObject, observed: &Observed) -> Option<Value> {
@@ -97,7 +123,6 @@ impl<'s> Judge<'s> {
             let accepted = condition("Accepted", "Accepted", vec![Objection { reason, message }]);
             let programmed = self.reports.map(|_| Condition {
                 type_: "Programmed",
-                reason: "Invalid",
                 ..accepted.clone()
             });
             [accepted].into_iter().chain(programmed).collect()
@@ -121,8 +146,9 @@ impl<'s> Judge<'s> {
             return refuse("ParentNotAccepted", message);
         }
         let own: Vec<&Judged<'_>> = of(&attachments, Some(set)).map(|(judged, _)| judged).collect();
-        let accepted = listeners_accepted(&own);
-        let programmed = self.programmed(&gateway.name, &accepted, &own);
+        // The owner of a ListenerSet has no other listeners than these, so that one that serves nothing is no use.
+        let accepted = listeners_accepted(&own, |judged| judged.is_served());
+        let programmed = self.programmed(&gateway.name, &accepted, accepted.reason, &own);
         [accepted].into_iter().chain(programmed).collect()
     }
 
@@ -143,11 +169,12 @@ impl<'s> Judge<'s> {
         }))
     }
 
-    /// `None` where only configuration is judged.
+    /// `None` where only configuration is judged. `refused` is the reason where it is not accepted.
     fn programmed(
         &self,
         gateway: &ServiceName,
         accepted: &Condition,
+        refused: &'static str,
         listeners: &[&Judged<'_>],
     ) -> Option<Condition> {
         let proxies = self.reports?.get(gateway);
@@ -155,7 +182,7 @@ impl<'s> Judge<'s> {
         let ports: std::collections::BTreeSet<u16> = served.map(|judged| judged.listener.port).collect();
         let objections = if !accepted.status {
             vec![Objection {
-                reason: "Invalid",
+                reason: refused,
                 message: "it is not accepted".to_owned(),
             }]
         } else if ports.is_empty() {
@@ -190,9 +217,20 @@ impl<'s> Judge<'s> {
             let is_served = judged.is_served() && attachments.merged.objection.is_none();
             let unserved = match is_served {
                 true => unserved(proxies, judged.listener.port),
-                false => Some(("Invalid", "nothing can be served on it".to_owned())),
+                false => {
+                    // What somebody else's listener took is said as often as Gateway API lets it be.
+                    let lost = judged.conflict.as_ref().filter(|_| judged.set.is_some());
+                    let reason = lost.map_or("Invalid", |conflict| conflict.reason);
+                    Some((reason, "nothing can be served on it".to_owned()))
+                }
             };
-            let objection = unserved.map(|(reason, message)| Objection { reason, message });
+            let objection = unserved.map(|(reason, message)| Objection {
+                reason: match reason {
+                    "AddressNotUsable" => "PortUnavailable",
+                    reason => reason,
+                },
+                message,
+            });
             conditions.push(condition(
                 "Programmed",
                 "Programmed",
@@ -219,9 +257,9 @@ fn of<'a, 's>(
         .map(|(judged, routes)| (judged, routes.len()))
 }
 
-/// Accepted where one listener is; with the reason `ListenersNotValid` where one is not.
-fn listeners_accepted(listeners: &[&Judged<'_>]) -> Condition {
-    let (accepted, refused): (Vec<_>, Vec<_>) = listeners.iter().partition(|judged| judged.is_accepted());
+/// Accepted where one listener is valid; with the reason `ListenersNotValid` where one is not.
+fn listeners_accepted(listeners: &[&Judged<'_>], is_valid: impl Fn(&Judged<'_>) -> bool) -> Condition {
+    let (accepted, refused): (Vec<_>, Vec<_>) = listeners.iter().partition(|judged| is_valid(judged));
     let names = |listeners: &[&&Judged<'_>]| {
         let names = listeners.iter().map(|judged| judged.listener.name.as_str());
         names.collect::<Vec<_>>().join(", ")

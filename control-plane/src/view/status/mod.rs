@@ -1,5 +1,6 @@
 //! What an object's owner is told about it: Gateway API's status. Pure, as everything that is compiled.
 
+mod features;
 mod gateway;
 mod policy;
 mod report;
@@ -85,13 +86,14 @@ impl<'s> Judge<'s> {
     }
 
     /// The conditions of an object in short. A route has one of each type for all its parents together: true only if
-    /// it is true for each of them. An EndpointSlice is accepted where its Service uses slices, and resolved where each
+    /// it is true for each of them, but `PartiallyInvalid`, which is there where one of them accepts the route. An EndpointSlice is accepted where its Service uses slices, and resolved where each
     /// of its ports is one of the Service's. A BackendTrafficPolicy is accepted where it counts for all its targets, and a
     /// FaultInjectionPolicy where all of them exist. Empty for kinds without status and for objects that do not exist.
     pub fn conditions(&self, key: &ObjectKey) -> Vec<Condition> {
         match self.object(key) {
             Some(Object::GatewayClass(class)) => gateway::of_class(class),
             Some(Object::Gateway(gateway)) => self.gateway_conditions(gateway),
+            Some(Object::UnservableGateway(gateway)) => self.unservable_conditions(gateway),
             Some(Object::ListenerSet(set)) => self.set_conditions(set),
             Some(route @ (Object::Route(_) | Object::StreamRoute(_))) => self.route_conditions(route),
             Some(Object::BackendTlsPolicy(policy)) => policy::conditions(self.state, policy),
@@ -116,7 +118,20 @@ impl<'s> Judge<'s> {
             Object::BackendTlsPolicy(policy) => Some(self.backend_tls_status(policy, observed)),
             Object::TrafficPolicy(policy) => Some(self.policy_status(key, &policy.targets, observed)),
             Object::FaultPolicy(policy) => Some(self.policy_status(key, &policy.targets, observed)),
-            Object::GatewayClass(_) | Object::EndpointSlice(_) => {
+            Object::UnservableGateway(_) => {
+                let conditions = self.conditions(key);
+                (!conditions.is_empty()).then(|| json!({"conditions": shown(&conditions, observed)}))
+            }
+            Object::GatewayClass(_) => {
+                let conditions = self.conditions(key);
+                (!conditions.is_empty()).then(|| {
+                    json!({
+                        "conditions": shown(&conditions, observed),
+                        "supportedFeatures": features::supported(),
+                    })
+                })
+            }
+            Object::EndpointSlice(_) => {
                 let conditions = self.conditions(key);
                 (!conditions.is_empty()).then(|| json!({"conditions": shown(&conditions, observed)}))
             }

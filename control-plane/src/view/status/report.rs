@@ -21,6 +21,8 @@ pub struct ProxyReport {
 pub enum BoundPort {
     At(BTreeSet<SocketAddr>),
     Failed(String),
+    /// The proxy's machine has not the address that the Gateway asks for.
+    NoAddress(String),
 }
 
 /// Why a port is not served by every proxy; `None` where it is.
@@ -44,6 +46,10 @@ pub(super) fn unserved(
                 "PortUnavailable",
                 format!("proxy {id} cannot bind port {port}: {why}"),
             )),
+            Some(BoundPort::NoAddress(why)) => Some((
+                "AddressNotUsable",
+                format!("proxy {id} cannot bind port {port}: {why}"),
+            )),
             None => Some(("Pending", format!("proxy {id} has yet to bind port {port}"))),
         })
 }
@@ -55,7 +61,7 @@ pub(super) fn addresses(proxies: Option<&BTreeMap<WorkloadId, ProxyReport>>) -> 
     ports
         .flat_map(|port| match port {
             BoundPort::At(addresses) => addresses.iter().map(SocketAddr::ip).collect(),
-            BoundPort::Failed(_) => Vec::new(),
+            BoundPort::Failed(_) | BoundPort::NoAddress(_) => Vec::new(),
         })
         .collect()
 }

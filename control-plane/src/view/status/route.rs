@@ -1,13 +1,18 @@
 //! The status of routes: for each parent, whether it accepts the route, and whether the backends resolve.
 
-use model::ServicePort;
+use std::collections::BTreeSet;
+
+use model::{Label, ServiceName};
 use serde_json::{Map, Value, json};
 
 use super::{Condition, Judge, Observed, condition, joined, shown};
-use crate::sources::{BackendRef, CONTROLLER_NAME, GATEWAY_GROUP, Object, Parent, ParentRef, RouteRule};
+use crate::sources::{
+    BackendRef, CONTROLLER_NAME, GATEWAY_GROUP, Kind, Object, ObjectKey, Parent, ParentRef, RouteRule,
+};
 use crate::view::attach::{Objection, attached_ports};
 use crate::view::attachments::{AnyRoute, parents_of};
 use crate::view::backend::{Traffic, resolve, resolve_service};
+use crate::view::destination::{more_specific, rival};
 
 impl<'s> Judge<'s> {
     pub(super) fn route_conditions(&self, object: &'s Object) -> Vec<Condition> {
@@ -16,9 +21,11 @@ impl<'s> Judge<'s> {
         };
         let parents = parents_of(self.state, route);
         let (mut refusals, mut unresolved, mut is_judged) = (Vec::new(), Vec::new(), parents.is_empty());
+        let mut dropped = None;
         for (index, parent) in parents.iter().enumerate() {
             if let Some(accepted) = self.accepted(route, index, parent) {
                 is_judged = true;
+                dropped = dropped.or_else(|| accepted.is_ok().then(|| dropped_rules(route))?);
                 refusals.extend(accepted.err());
                 unresolved.extend(self.unresolved(route, traffic(&parent.to)));
             }
@@ -47,7 +54,8 @@ impl<'s> Judge<'s> {
         if let Some(note) = route.http().and_then(|route| self.of_shadow("route", route)) {
             accepted.message = joined([accepted.message.as_str(), &note].into_iter());
         }
-        vec![accepted, condition("ResolvedRefs", "ResolvedRefs", unresolved)]
+        let resolved = condition("ResolvedRefs", "ResolvedRefs", unresolved);
+        [accepted, resolved].into_iter().chain(dropped).collect()
     }
 
     pub(super) fn route_status(&self, object: &'s Object, observed: &Observed) -> Option<Value> {
@@ -56,11 +64,13 @@ impl<'s> Judge<'s> {
         let judged = parents.iter().enumerate().filter_map(|(index, parent)| {
             let accepted = self.accepted(route, index, parent)?;
             let unresolved = self.unresolved(route, traffic(&parent.to));
+            let dropped = accepted.is_ok().then(|| dropped_rules(route)).flatten();
             let mut accepted = condition("Accepted", "Accepted", accepted.err().into_iter().collect());
             if let Some(note) = route.http().and_then(|route| self.of_shadow("route", route)) {
                 accepted.message = joined([accepted.message.as_str(), &note].into_iter());
             }
-            let conditions = [accepted, condition("ResolvedRefs", "ResolvedRefs", unresolved)];
+            let resolved = condition("ResolvedRefs", "ResolvedRefs", unresolved);
+            let conditions: Vec<_> = [accepted, resolved].into_iter().chain(dropped).collect();
             Some(json!({
                 "parentRef": parent_ref(parent),
                 "controllerName": CONTROLLER_NAME,
@@ -86,10 +96,13 @@ impl<'s> Judge<'s> {
         };
         let gateway = match &parent.to {
             Parent::Service(name) => {
-                let ports = attached_ports(self.state, route.key().kind, name, parent);
-                return Some(ports.map(drop));
+                let ObjectKey { kind, namespace, .. } = route.key();
+                let ports = attached_ports(self.state, *kind, name, parent);
+                let ports = ports.and_then(|ports| route.unusable().map_or(Ok(ports), Err));
+                return Some(ports.and_then(|ports| self.is_left_one(name, &ports, *kind, namespace)));
             }
             Parent::Gateway(name) => name,
+            Parent::Other(_) => return None,
             Parent::ListenerSet(namespace, name) => match self.state.listener_set(namespace, name) {
                 Some(set) => &set.parent,
                 None => return missing(format!("ListenerSet {namespace}/{name}")),
@@ -104,6 +117,31 @@ impl<'s> Judge<'s> {
         self.attachments(written).verdict(route.key(), index).cloned()
     }
 
+    /// Whether routes of more specific kinds leave one of these ports of a Service to a route of this kind and namespace.
+    fn is_left_one(
+        &self,
+        service: &ServiceName,
+        ports: &BTreeSet<u16>,
+        kind: Kind,
+        namespace: &Label,
+    ) -> Result<(), Objection> {
+        if !more_specific(kind).any(|other| self.state.has_some(other, namespace)) {
+            return Ok(());
+        }
+        let destination = self.destination(service, namespace);
+        let rival = |port: &u16| rival(destination.as_ref().as_ref()?.ports.get(port)?, kind, namespace);
+        let rivals: Vec<ObjectKey> = ports.iter().map_while(rival).collect();
+        match rivals.first() {
+            Some(first) if rivals.len() == ports.len() => Err(Objection {
+                reason: "Conflicted",
+                message: format!(
+                    "{first}, of a more specific kind, governs the same port of Service {service}"
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn unresolved(&self, route: AnyRoute<'_>, traffic: Traffic) -> Vec<Objection> {
         let judged = match route {
             AnyRoute::Http(route) => route.judged(),
@@ -112,8 +150,12 @@ impl<'s> Judge<'s> {
         let checked = backends(route)
             .into_iter()
             .map(|backend| resolve(self.state, judged, traffic, &backend.target).map(drop));
-        let asides = asides(route).map(|target| resolve_service(self.state, judged, traffic, target));
-        checked.chain(asides).filter_map(Result::err).collect()
+        let asides = rules(route).iter().flat_map(RouteRule::asides);
+        let asides = asides.map(|target| resolve_service(self.state, judged, traffic, target));
+        let checked = checked.chain(asides).filter_map(Result::err);
+        checked
+            .chain(rules(route).iter().flat_map(unknown_kinds))
+            .collect()
     }
 }
 
@@ -128,7 +170,7 @@ pub(super) fn backends(route: AnyRoute<'_>) -> Vec<&BackendRef> {
 fn traffic(parent: &Parent) -> Traffic {
     match parent {
         Parent::Service(_) => Traffic::Mesh,
-        Parent::Gateway(_) | Parent::ListenerSet(..) => Traffic::Gateway,
+        Parent::Gateway(_) | Parent::ListenerSet(..) | Parent::Other(_) => Traffic::Gateway,
     }
 }
 
@@ -148,6 +190,12 @@ fn parent_ref(parent: &ParentRef) -> Value {
             namespace.to_string(),
             name.to_string(),
         ),
+        Parent::Other(named) => (
+            named.group.as_str(),
+            named.kind.as_str(),
+            named.namespace.to_string(),
+            named.name.to_string(),
+        ),
     };
     let mut shown = Map::new();
     let mut put = |field: &str, value: Value| drop(shown.insert(field.to_owned(), value));
@@ -164,11 +212,36 @@ fn parent_ref(parent: &ParentRef) -> Value {
     Value::Object(shown)
 }
 
-/// All Services that filters of its rules name.
-fn asides<'r>(route: AnyRoute<'r>) -> impl Iterator<Item = &'r ServicePort> {
-    let rules = match route {
-        AnyRoute::Http(route) => route.rules.as_slice(),
+/// What an accepted route is told of its rules that cannot be followed; `None` where all can. Gateway API asks for the first
+/// words.
+fn dropped_rules(route: AnyRoute<'_>) -> Option<Condition> {
+    let numbered = rules(route).iter().enumerate();
+    let dropped = numbered.filter(|(_, rule)| !rule.unusable.is_empty());
+    let told = dropped.map(|(index, rule)| {
+        let why: Vec<String> = rule.unusable.iter().map(ToString::to_string).collect();
+        format!("Dropped Rule {index}: {}", why.join(", "))
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| Condition {
+        type_: "PartiallyInvalid",
+        status: true,
+        reason: "UnsupportedValue",
+        message: told.join("; "),
+    })
+}
+
+/// None for kinds that have nothing but backends.
+fn rules(route: AnyRoute<'_>) -> &[RouteRule] {
+    match route {
+        AnyRoute::Http(route) => &route.rules,
         AnyRoute::Stream(_) => &[],
-    };
-    rules.iter().flat_map(RouteRule::asides)
+    }
+}
+
+/// What a rule's filters name of kinds that there is nothing of.
+fn unknown_kinds(rule: &RouteRule) -> impl Iterator<Item = Objection> {
+    rule.unknown_kinds().map(|named| Objection {
+        reason: "InvalidKind",
+        message: format!("{named}, which a filter names, is of a kind that is not known"),
+    })
 }

@@ -8,10 +8,10 @@ use model::filter::Filter;
 use model::gateway::Serves;
 use model::route::Rule;
 use model::traffic_policy::CircuitBreaker;
-use model::{FieldPath, ServiceName, TrafficPolicy};
+use model::{FieldError, FieldPath, ServiceName, TrafficPolicy};
 
 use super::Judge;
-use crate::sources::{BackendRef, DEFAULT_CLASS, Object, ObjectKey, Parent, RouteObject};
+use crate::sources::{BackendRef, DEFAULT_CLASS, Object, ObjectKey, Parent, ParentRef, RouteObject};
 use crate::view::attachments::{AnyRoute, parents_of};
 
 /// Something that the owner of an object should look at.
@@ -29,22 +29,25 @@ impl<'s> Judge<'s> {
         match self.object(key) {
             Some(object @ Object::Route(route)) => {
                 let mut hiding = self.hiding(object, route);
+                let parents = route.parents.iter().filter_map(of_parent);
                 let rules = route.rules.iter().enumerate();
-                rules
-                    .flat_map(|(index, rule)| {
-                        let hidden = hiding.remove(&index).map(|by| Warning {
-                            path: rule_at(index),
-                            message: format!("is never followed: {by} takes every request that it matches"),
-                        });
-                        let is_redirect = |filter: &Filter| matches!(filter, Filter::Redirect(_));
-                        let backends = if rule.filters.iter().any(is_redirect) {
-                            Vec::new()
-                        } else {
-                            of_backends(index, &rule.backends, "is answered with status 500")
-                        };
-                        hidden.into_iter().chain(backends)
-                    })
-                    .collect()
+                let of_rules = rules.flat_map(|(index, rule)| {
+                    if !rule.unusable.is_empty() {
+                        return rule.unusable.iter().map(unusable).collect::<Vec<_>>();
+                    }
+                    let hidden = hiding.remove(&index).map(|by| Warning {
+                        path: rule_at(index),
+                        message: format!("is never followed: {by} takes every request that it matches"),
+                    });
+                    let is_redirect = |filter: &Filter| matches!(filter, Filter::Redirect(_));
+                    let backends = if rule.filters.iter().any(is_redirect) {
+                        Vec::new()
+                    } else {
+                        of_backends(index, &rule.backends, "is answered with status 500")
+                    };
+                    hidden.into_iter().chain(backends).collect()
+                });
+                parents.chain(of_rules).collect()
             }
             Some(Object::StreamRoute(route)) => {
                 let rules = route.rules.iter().enumerate();
@@ -52,6 +55,14 @@ impl<'s> Judge<'s> {
                 rules
                     .flat_map(|(index, backends)| of_backends(index, backends, dropped))
                     .collect()
+            }
+            Some(Object::Secret(secret)) => {
+                let unusable = secret.certificate.as_ref().and_then(|read| read.as_ref().err());
+                let warning = unusable.map(|why| Warning {
+                    path: FieldPath::default(),
+                    message: format!("holds no certificate that can be used: {why}"),
+                });
+                warning.into_iter().collect()
             }
             Some(Object::Gateway(gateway)) if !self.state.is_ours(&gateway.class) => {
                 let class = &gateway.class;
@@ -118,6 +129,7 @@ impl<'s> Judge<'s> {
                     }
                 }
                 Parent::Gateway(name) => gateways.push(name.clone()),
+                Parent::Other(_) => {}
                 Parent::ListenerSet(namespace, name) => {
                     let set = self.state.listener_set(namespace, name);
                     gateways.extend(set.map(|set| set.parent.clone()));
@@ -177,6 +189,26 @@ fn unjudged(policy: &TrafficPolicy) -> Option<Warning> {
         path: FieldPath(vec![Step::Field("spec".to_owned())]),
         message,
     })
+}
+
+/// A reference to something that somebody else may know.
+fn of_parent(parent: &ParentRef) -> Option<Warning> {
+    let Parent::Other(named) = &parent.to else {
+        return None;
+    };
+    let fields = ["spec", "parentRefs"].map(|field| Step::Field(field.to_owned()));
+    let path = fields.into_iter().chain([Step::Item(parent.index)]);
+    Some(Warning {
+        path: FieldPath(path.collect()),
+        message: format!("is left alone: {named} is of a kind that is not known"),
+    })
+}
+
+fn unusable(error: &FieldError) -> Warning {
+    Warning {
+        path: error.path.clone(),
+        message: format!("{}, so that the rule is left out", error.why),
+    }
 }
 
 fn of_backends(rule: usize, backends: &[BackendRef], fate: &str) -> Vec<Warning> {

@@ -61,3 +61,45 @@ fn a_mirror_that_does_not_resolve_is_left_out_and_an_authorization_never_says_ye
         ]
     );
 }
+
+#[test]
+fn what_filters_name_of_unknown_kinds_does_not_resolve() {
+    let unknown = |filters: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r, namespace: shop}}\n\
+             spec: {{parentRefs: [{{group: '', kind: Service, name: cart}}], \
+             rules: [{{filters: [{filters}], backendRefs: [{{name: cart, port: 80}}]}}]}}\n"
+        )
+    };
+    let queue = "backendRef: {group: acme.io, kind: Queue, name: q}";
+    for (filters, named, is_followed) in [
+        (
+            "{type: ExtensionRef, extensionRef: {group: acme.io, kind: Lua, name: l}}".to_owned(),
+            "Lua.acme.io shop/l",
+            true,
+        ),
+        (
+            format!("{{type: ExternalAuth, externalAuth: {{protocol: GRPC, grpc: {{}}, {queue}}}}}"),
+            "Queue.acme.io shop/q",
+            true,
+        ),
+        (
+            format!("{{type: RequestMirror, requestMirror: {{{queue}}}}}"),
+            "Queue.acme.io shop/q",
+            false,
+        ),
+    ] {
+        let state = mesh(&[&service("shop/cart", HTTP), &unknown(&filters)]);
+        assert_eq!(
+            conditions_of(&state, "HTTPRoute/shop/r"),
+            [
+                "Accepted true Accepted: ".to_owned(),
+                format!(
+                    "ResolvedRefs false InvalidKind: {named}, which a filter names, is of a kind that is not known"
+                ),
+            ]
+        );
+        let cart = destination(&state, &name("shop/cart")).expect("exists");
+        assert_eq!(cart.ports[&80].rules[0].filters.len(), usize::from(is_followed));
+    }
+}

@@ -252,7 +252,6 @@ fn what_is_not_accepted_serves_nothing() {
     let tcp = "{name: tcp, port: 81, protocol: TCP}";
     for spec in [
         "  addresses: [{type: Hostname, value: example.com}]\n",
-        "  addresses: [{type: IPAddress}]\n",
         "  infrastructure: {parametersRef: {group: '', kind: ConfigMap, name: x}}\n",
     ] {
         assert!(names(state(tcp, spec)).is_empty(), "{spec}");

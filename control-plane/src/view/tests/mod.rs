@@ -106,7 +106,7 @@ fn conditions_of(state: &MeshState, key: &str) -> Vec<String> {
 const HTTP: &str = "[{port: 80, appProtocol: http}]";
 
 #[test]
-fn rules_stand_grpc_first_then_oldest_first_then_by_name() {
+fn rules_stand_oldest_first_then_by_name() {
     let to = ["{name: cart, port: 80}"];
     let state = mesh(&[
         &service("shop/cart", HTTP),
@@ -121,19 +121,71 @@ fn rules_stand_grpc_first_then_oldest_first_then_by_name() {
                 &["{name: cart, port: 80}", "{name: v2, port: 80}"]
             ),
         ),
-        &route("GRPCRoute", "shop/young", "name: cart", &to),
     ]);
     let cart = destination(&state, &name("shop/cart")).expect("exists");
     assert_eq!(
         rules_of(&cart, 80),
         [
-            "GRPCRoute/shop/young#0",
             "HTTPRoute/shop/z-old#0",
             "HTTPRoute/shop/a-same-age#0",
             "HTTPRoute/shop/a-same-age#1",
             "HTTPRoute/shop/b-same-age#0",
         ]
     );
+}
+
+#[test]
+fn of_several_kinds_on_a_port_the_most_specific_counts_alone() {
+    let two = "[{name: a, port: 80}, {name: b, port: 81}]";
+    let to = ["{name: cart, port: 80}"];
+    let http = route("HTTPRoute", "shop/http", "name: cart", &to);
+    let tcp = route("TCPRoute", "shop/tcp", "name: cart", &to);
+    let tls = route("TLSRoute", "shop/tls", "name: cart", &to) + "  hostnames: [cart.org]\n";
+    let on_80 = route("GRPCRoute", "shop/grpc", "name: cart, port: 80", &to);
+    let accepted = |state: &MeshState, kind: &str| {
+        let key = format!("{kind}/shop/{}", kind.trim_end_matches("Route").to_lowercase());
+        conditions_of(state, &key)[0].clone()
+    };
+    // The oldest is the least specific: age does not count.
+    let state = mesh(&[&service("shop/cart", two), &tcp, &tls, &http, &on_80]);
+    let cart = destination(&state, &name("shop/cart")).expect("exists");
+    assert_eq!(rules_of(&cart, 80), ["GRPCRoute/shop/grpc#0"]);
+    assert_eq!(rules_of(&cart, 81), ["HTTPRoute/shop/http#0"]);
+    assert!(cart.ports[&80].streams.is_empty() && cart.ports[&81].streams.is_empty());
+    assert_eq!(accepted(&state, "GRPCRoute"), "Accepted true Accepted: ");
+    assert_eq!(
+        accepted(&state, "HTTPRoute"),
+        "Accepted true Accepted: ",
+        "it has port 81"
+    );
+    for kind in ["TLSRoute", "TCPRoute"] {
+        assert_eq!(
+            accepted(&state, kind),
+            "Accepted false Conflicted: GRPCRoute/shop/grpc, of a more specific kind, governs the same port of Service \
+             shop/cart"
+        );
+    }
+    let one = route("GRPCRoute", "shop/grpc", "name: cart", &to);
+    let state = mesh(&[&service("shop/cart", two), &http, &one]);
+    assert!(accepted(&state, "HTTPRoute").starts_with("Accepted false Conflicted: GRPCRoute/shop/grpc"));
+    // What is not in force is in nobody's way, and neither is what another namespace says to its own callers.
+    let shadow = one.replace(
+        "namespace: shop}",
+        "namespace: shop, annotations: {weft.dev/shadow: 'true'}}",
+    );
+    let consumer = one
+        .replace("namespace: shop}", "namespace: web}")
+        .replace("name: cart}", "name: cart, namespace: shop}");
+    for other in [shadow, consumer] {
+        let state = mesh(&[&service("shop/cart", two), &http, &other]);
+        assert_eq!(
+            accepted(&state, "HTTPRoute"),
+            "Accepted true Accepted: ",
+            "{other}"
+        );
+        let cart = destination(&state, &name("shop/cart")).expect("exists");
+        assert_eq!(rules_of(&cart, 80), ["HTTPRoute/shop/http#0"], "{other}");
+    }
 }
 
 #[test]

@@ -102,3 +102,14 @@ fn a_gateway_that_nobody_serves_is_told() {
         ["spec.gatewayClassName: Gateways of class wefft are served by a.org/b"]
     );
 }
+
+#[test]
+fn a_rule_that_cannot_be_followed_is_told_at_the_value() {
+    let text = route("HTTPRoute", "shop/r", "name: cart", &["{name: cart, port: 80}"])
+        + "      retry: {attempts: 21}\n    - backendRefs: [{name: cart, port: 80}]\n";
+    let state = mesh(&[&service("shop/cart", HTTP), &text]);
+    assert_eq!(
+        warnings(&state, "HTTPRoute/shop/r"),
+        ["spec.rules[0].retry.attempts: 21 is over 20, so that the rule is left out"]
+    );
+}

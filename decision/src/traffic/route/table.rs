@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use model::pattern::Regex;
 use model::route::{PathMatch, RequestMatch, Rule};
 use regex_syntax::hir::literal::{ExtractKind, Extractor, Seq};
-use smallvec::SmallVec;
 
+use super::place::{FEW, NONE, Place, Rank};
 use super::{RequestView, Summary, fits_beside_path, path_fits};
 use crate::traffic::grpc;
 
@@ -16,7 +16,8 @@ use crate::traffic::grpc;
 /// All matches are put in the order of their summaries once; a place in that order is a match's rank, and of
 /// those that fit, the one of the least rank wins. So it does not matter in which order matches are tried, and
 /// those that a path cannot fit need not be: a request meets the matches filed under its whole path, under its
-/// prefixes of whole elements, and those that say nothing of how a path begins. Memory is linear in the rules.
+/// prefixes of whole elements, and those that say nothing of how a path begins; of many at one place, those that want
+/// the value that it has of a field. Memory is linear in the rules.
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
     /// By rank.
@@ -25,23 +26,15 @@ pub struct RouteTable {
     exact: ByPath,
     /// By a prefix of whole elements that every path has which they fit.
     under: ByPath,
-    everywhere: Ranks,
+    everywhere: Place,
     /// The least rank filed under any prefix of this length in bytes: most lengths need no look-up.
     least_under: Vec<Rank>,
     asks_for_grpc: bool,
+    has_expressions: bool,
 }
 
-/// Less takes precedence.
-type Rank = usize;
-/// Of one place, ascending. Most places have a match or two.
-type Ranks = SmallVec<[Rank; 2]>;
-
 /// Only configuration puts paths in, so that no request can make them collide.
-type ByPath = HashMap<Box<str>, Ranks, foldhash::fast::RandomState>;
-
-const NONE: Rank = Rank::MAX;
-/// So many matches are tried in turn: no look-up is cheaper.
-const FEW: usize = 3;
+type ByPath = HashMap<Box<str>, Place, foldhash::fast::RandomState>;
 
 /// One match of one rule.
 #[derive(Debug, Clone)]
@@ -51,6 +44,8 @@ struct Candidate {
     at: usize,
     /// Of an expression. Any other path fits wherever the match is met.
     literals: Option<Box<Literals>>,
+    /// How the paths end that an expression matches, beside the match because most are told apart by it.
+    end: Ending,
     wants_only_a_path: bool,
 }
 
@@ -81,13 +76,19 @@ impl RouteTable {
             };
             table.file(rank, &wanted.path, literals.as_deref());
             table.asks_for_grpc |= wanted.grpc_only;
+            table.has_expressions |= literals.is_some();
             table.candidates.push(Candidate {
                 rule,
                 at,
+                end: literals
+                    .as_ref()
+                    .map(|literals| Ending::wanted(&literals.last))
+                    .unwrap_or_default(),
                 literals,
                 wants_only_a_path: wants_only_a_path(wanted),
             });
         }
+        table.tell_apart(rules);
         table
     }
 
@@ -111,27 +112,32 @@ impl RouteTable {
             let first = self.candidates.iter().find(|candidate| fits(candidate, false));
             return first.map(|candidate| candidate.rule);
         }
-        let best_of = |ranks: &Ranks, best: Rank| {
-            let mut better = ranks.iter().copied().take_while(|rank| *rank < best);
-            let fitting = better.find(|rank| {
-                let candidate = self.candidates.get(*rank);
+        let end = if self.has_expressions {
+            ending(request.path)
+        } else {
+            0
+        };
+        let best_of = |place: &Place, best: Rank| {
+            place.least(request, best, |rank| {
+                let candidate = self.candidates.get(rank);
                 candidate.is_some_and(|candidate| match &candidate.literals {
                     None => fits(candidate, true),
-                    Some(literals) => literals.are_in(request.path) && fits(candidate, false),
+                    Some(literals) => {
+                        candidate.end.fits(end) && literals.are_in(request.path) && fits(candidate, false)
+                    }
                 })
-            });
-            fitting.unwrap_or(best)
+            })
         };
         let path = request.path;
         let mut best = match self.exact.get(path) {
-            Some(ranks) => best_of(ranks, NONE),
+            Some(place) => best_of(place, NONE),
             None => NONE,
         };
         for end in element_ends(path, self.least_under.len()) {
             if self.least_under.get(end).is_some_and(|least| *least < best)
-                && let Some(ranks) = path.get(..end).and_then(|prefix| self.under.get(prefix))
+                && let Some(place) = path.get(..end).and_then(|prefix| self.under.get(prefix))
             {
-                best = best_of(ranks, best);
+                best = best_of(place, best);
             }
         }
         best = best_of(&self.everywhere, best);
@@ -156,6 +162,23 @@ impl RouteTable {
                 Some(prefix) => self.file_under(prefix, rank),
                 None => self.everywhere.push(rank),
             },
+        }
+    }
+
+    fn tell_apart(&mut self, rules: &[Rule]) {
+        let Self {
+            candidates,
+            exact,
+            under,
+            everywhere,
+            ..
+        } = self;
+        let wanted = |rank: Rank| {
+            let Candidate { rule, at, .. } = candidates.get(rank)?;
+            rules.get(*rule)?.matches.get(*at)
+        };
+        for place in exact.values_mut().chain(under.values_mut()).chain([everywhere]) {
+            place.tell_apart(wanted);
         }
     }
 
@@ -186,6 +209,38 @@ fn element_ends(path: &str, limit: usize) -> impl Iterator<Item = usize> {
     let within = path.as_bytes().get(..limit).unwrap_or(path.as_bytes());
     let whole = (path.len() < limit).then_some(path.len());
     whole.into_iter().chain(memchr::memrchr_iter(b'/', within))
+}
+
+/// The last eight bytes that are wanted of a path, or as many of them as are known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ending {
+    known: u64,
+    bytes: u64,
+}
+
+impl Ending {
+    fn wanted(last: &str) -> Self {
+        let known = match last.len() {
+            length @ 0..8 => (1 << (8 * length)) - 1,
+            _ => u64::MAX,
+        };
+        Self {
+            known,
+            bytes: ending(last),
+        }
+    }
+
+    fn fits(self, end: u64) -> bool {
+        end & self.known == self.bytes
+    }
+}
+
+/// The last eight bytes, with zeros before those of a shorter text.
+fn ending(text: &str) -> u64 {
+    match text.as_bytes().last_chunk::<8>() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => text.bytes().fold(0, |end, byte| end << 8 | u64::from(byte)),
+    }
 }
 
 /// What is known of every path that an expression matches, which is cheaper to see than whether it matches.
@@ -264,6 +319,28 @@ mod tests {
         ] {
             let regex = Regex::new(source).expect("valid");
             assert_eq!(&*Literals::of(&regex).last, last, "{source}");
+        }
+    }
+
+    #[test]
+    fn an_ending_fits_what_ends_with_it() {
+        for last in ["", "a", "/cart", "12345678", "/long/12345678", "é"] {
+            for path in [
+                "",
+                "/",
+                "a",
+                "/cart",
+                "/a/cart",
+                "12345678",
+                "/x/12345678",
+                "/long/12345678",
+                "/é",
+            ] {
+                let fits = Ending::wanted(last).fits(ending(path));
+                let eight = last.as_bytes();
+                let eight = &eight[eight.len().saturating_sub(8)..];
+                assert_eq!(fits, path.as_bytes().ends_with(eight), "{path} with {last}");
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use super::head;
 use super::sender::{SendFailure, Sender};
 use super::wire::{Arrival, ReadFailure, Wire};
 use crate::downstream::{Arrived, Downstream};
-use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::body::{RequestBody, ResponseBody, Switched};
 use crate::http::{date, handle};
 use crate::leg::Leg;
 use crate::presence::Presence;
@@ -42,9 +42,12 @@ pub(crate) type ClientWire = Rc<RefCell<Wire>>;
 
 /// Serves a connection to its end; `first` was already read from it.
 pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut) {
-    let presence = downstream.worker.connections.enter(downstream.front);
+    let presence = downstream.worker.connections.enter(&downstream);
     let reader = Http1Reader::requests(downstream.worker.limits.message);
     let wire = Rc::new(RefCell::new(Wire::new(leg, first, reader)));
+    // Another sidecar never says that it sends nothing more and still reads, and no client of a gateway that is to be
+    // waited for; an application in front of its sidecar may.
+    let half_closes = downstream.peer.is_none() && downstream.front.port.is_none();
     loop {
         wire.borrow_mut().rest();
         let header_timeout = downstream.worker.limits.header_timeout;
@@ -60,7 +63,7 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
         let next = match head {
             Head::Request(parts, at) => {
                 let exchange = Box::pin(exchange(&downstream, &wire, &presence, parts, at));
-                while_present(&wire, downstream.peer.is_none(), exchange).await
+                while_present(&wire, half_closes, exchange).await
             }
             Head::Refused(reason) => {
                 Box::pin(refuse(&downstream, &wire, reason)).await;
@@ -72,16 +75,13 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
             Next::Request => {}
             Next::Close => return close(&wire).await,
             Next::Linger => return linger(&wire).await,
-            Next::Tunnel { upstream, first } => {
-                return Box::pin(tunnel(&downstream, wire, upstream, first)).await;
-            }
+            Next::Tunnel(switched) => return Box::pin(tunnel(&downstream, wire, switched)).await,
             Next::Broken => return,
         }
     }
 }
 
-/// Drives an exchange; lets go of it when the client goes away. Another sidecar never says that it sends nothing more
-/// and still reads; an application may.
+/// Drives an exchange; lets go of it when the client goes away.
 async fn while_present(
     wire: &ClientWire,
     half_closes: bool,
@@ -115,10 +115,7 @@ enum Next {
     /// Close, but read on for a moment: a socket that is closed with unread bytes is reset, and the client might never
     /// see the answer (RFC 9112 section 9.6).
     Linger,
-    Tunnel {
-        upstream: Leg,
-        first: BytesMut,
-    },
+    Tunnel(Switched),
     Broken,
 }
 
@@ -194,10 +191,9 @@ async fn exchange(
     };
     let mut response = handle(downstream, arrived).await;
     if let Some(switched) = response.body_mut().take_switched() {
-        let (upstream, first) = switched;
         let sent = send(wire, response, &asked, false).await;
         return match sent {
-            Ok(_) => Next::Tunnel { upstream, first },
+            Ok(_) => Next::Tunnel(switched),
             Err(_) => Next::Broken,
         };
     }
@@ -325,17 +321,19 @@ async fn linger(wire: &ClientWire) {
 }
 
 /// Both connections are one from here on.
-async fn tunnel(downstream: &Downstream, wire: ClientWire, upstream: Leg, first: BytesMut) {
+async fn tunnel(downstream: &Downstream, wire: ClientWire, switched: Switched) {
     let Some(wire) = Rc::into_inner(wire) else {
         return tracing::debug!("an upgrade was not carried out: the request's body is still read");
     };
     let (client, held) = wire.into_inner().into_parts();
     tcp::tunnel_with(
         (client, held),
-        (upstream, first),
+        (switched.upstream, switched.first),
         downstream.worker.limits.idle_timeout,
     )
     .await;
+    // A request until here, for a breaker that counts them.
+    drop(switched.permit);
 }
 
 /// Tells a client that waits for it that its body is wanted (RFC 9110 section 10.1.1).

@@ -21,6 +21,8 @@ use crate::leg::Leg;
 
 /// The most that one read takes.
 const READ_BYTES: usize = 64 * 1024;
+/// How much is read of what a client sends ahead while it waits for an answer.
+const AHEAD_BYTES: usize = READ_BYTES;
 /// A read of this size says that more is to come.
 const BULK_BYTES: usize = 16 * 1024;
 /// Content up to this size is copied behind its head rather than written from where it stands.
@@ -177,20 +179,24 @@ impl Wire {
     }
 
     /// Whether the peer is gone while its message is being answered. A peer that sends nothing more may still read, unless
-    /// `half_closes` is false. What it sends ahead is kept for later.
+    /// `half_closes` is false. What it sends ahead is kept for later, as far as it is looked through for its end.
     pub(crate) fn is_gone(&mut self, half_closes: bool, cx: &mut Context<'_>) -> bool {
         if self.ended {
             return !half_closes;
         }
-        if self.mid_message() || !self.held.is_empty() {
-            // Whoever reads the message finds out; behind it, one read ahead is enough.
+        if self.mid_message() {
+            // Whoever reads the message finds out.
             return false;
         }
-        match self.poll_fill(cx) {
-            Poll::Pending => false,
-            Poll::Ready(Err(_)) => true,
-            Poll::Ready(Ok(_)) => self.ended && !half_closes,
+        while self.held.len() < AHEAD_BYTES {
+            match self.poll_fill(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(Err(_)) => return true,
+                Poll::Ready(Ok(_)) if self.ended => return !half_closes,
+                Poll::Ready(Ok(_)) => {}
+            }
         }
+        false
     }
 
     /// Lets go of large buffers, while nothing is on its way.

@@ -1,8 +1,8 @@
 //! Requests on HTTP/2 connections to an upstream: few connections, many streams.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use super::outgoing::{SendFailure as Unsent, poll_send};
 use crate::http::replay::ReplayBody;
 use crate::leg::Leg;
 use crate::settings::Limits;
-use crate::upstream::{Age, SendFailure};
+use crate::upstream::{Age, SendFailure, Upstream};
 
 /// How long the answer to a ping may take.
 const PONG_TIME: Duration = Duration::from_secs(10);
@@ -32,8 +32,10 @@ pub(crate) struct Connection {
     streams: Cell<usize>,
     gone: Cell<bool>,
     age: Cell<Age>,
-    /// When it was first seen out of use, and after how many requests.
-    unused: Cell<Option<(Instant, u32)>>,
+    /// Told when it comes out of use, where a policy says something about its connections.
+    upstream: OnceCell<Weak<Upstream>>,
+    /// When it came out of use last, as far as somebody is told.
+    unused_since: Cell<Instant>,
 }
 
 impl Connection {
@@ -55,12 +57,14 @@ impl Connection {
             .handshake(metered)
             .await
             .map_err(|_| Reason::ConnectFailed)?;
+        let age = Age::new();
         let opened = Rc::new(Self {
             sender,
             streams: Cell::new(0),
             gone: Cell::new(false),
-            age: Cell::new(Age::new()),
-            unused: Cell::new(None),
+            age: Cell::new(age),
+            upstream: OnceCell::new(),
+            unused_since: Cell::new(age.opened),
         });
         let pings = connection.ping_pong();
         let (watched, interval) = (Rc::downgrade(&opened), limits.keepalive_interval);
@@ -100,19 +104,14 @@ impl Connection {
         self.age.get()
     }
 
-    /// How long it has been out of use, as far as it was looked at meanwhile; `None` while it is used.
-    pub(crate) fn unused(&self, now: Instant) -> Option<Duration> {
-        let requests = self.age.get().requests;
-        if self.streams.get() > 0 {
-            return None;
-        }
-        match self.unused.get() {
-            Some((since, seen)) if seen == requests => Some(now.saturating_duration_since(since)),
-            _ => {
-                self.unused.set(Some((now, requests)));
-                Some(Duration::ZERO)
-            }
-        }
+    /// From now on `upstream` is told when it comes out of use.
+    pub(crate) fn belongs_to(&self, upstream: &Rc<Upstream>) {
+        self.upstream.get_or_init(|| Rc::downgrade(upstream));
+    }
+
+    /// Since when it is out of use, as far as somebody is told; `None` while it is used.
+    pub(crate) fn unused_since(&self) -> Option<Instant> {
+        (self.streams.get() == 0).then(|| self.unused_since.get())
     }
 
     /// How many exchanges are going on.
@@ -268,7 +267,16 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.connection.streams.set(self.connection.streams.get() - 1);
+        let streams = self.connection.streams.get() - 1;
+        self.connection.streams.set(streams);
+        if streams == 0
+            && let Some(upstream) = self.connection.upstream.get()
+        {
+            self.connection.unused_since.set(Instant::now());
+            if let Some(upstream) = upstream.upgrade() {
+                upstream.look_in_time(&self.connection.age());
+            }
+        }
     }
 }
 

@@ -27,7 +27,7 @@ const FAREWELL_TIME: Duration = Duration::from_secs(5);
 
 /// Serves a connection to its end; `first` was already read from it.
 pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut) {
-    let presence = downstream.worker.connections.enter(downstream.front);
+    let presence = downstream.worker.connections.enter(&downstream);
     let limits = &downstream.worker.limits;
     let metered = Metered::of_client(leg, downstream.client, first, limits);
     let mut handshake = pin!(

@@ -14,6 +14,7 @@ fn cluster() -> Rc<Cluster> {
         limits: Arc::default(),
         labels: Labels::default(),
         joints: Arc::default(),
+        shown: Arc::default(),
     };
     Cluster::new(&(target, None), Rc::new(around))
 }
