@@ -1,16 +1,14 @@
 //! `weft diff`: what applying files would change in the mesh that runs, and which requests it would move; or which live
-//! requests routes in shadow would move.
+//! requests would fare differently if what is in shadow were in force.
 
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
 use control_plane::rehearsal::{self, Change, Difference, Outcome as End, Rehearsed};
-use model::MeshDomain;
 
-use crate::connection::ConnectionArgs;
 use crate::paint::Paint;
+use crate::rehearse::{Asking, Format};
 use crate::{Outcome, explain, files, live, rehearse, trouble};
 
 /// Exits with 0 where nothing is different, with 1 where something is, and with 2 on trouble, as diff(1) does.
@@ -20,8 +18,8 @@ pub(crate) struct Diff {
     /// from a file of the same name and is no longer in it counts as removed.
     #[arg(short, long = "filename", value_name = "FILE|DIR|-", required_unless_present = "live", num_args = 1..)]
     files: Vec<PathBuf>,
-    /// Instead of files: what routes with the annotation weft.dev/shadow: "true" would have done with the requests that
-    /// sidecars and gateways have had since these routes are as they are, by caller.
+    /// Instead of files: what routes and policies with the annotation weft.dev/shadow: "true" would have done with the
+    /// requests that sidecars and gateways have had since these are as they are, by caller.
     #[arg(long, conflicts_with_all = ["files", "whole"])]
     live: bool,
     /// The files are the whole mesh: everything that is in none of them counts as removed.
@@ -30,19 +28,8 @@ pub(crate) struct Diff {
     /// Exits with 0 also where something is different.
     #[arg(long)]
     exit_zero: bool,
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    output: Format,
-    /// The suffix of service names, as the sidecars have it.
-    #[arg(long, value_name = "DOMAIN", default_value_t = MeshDomain::default())]
-    domain: MeshDomain,
     #[command(flatten)]
-    connection: ConnectionArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
+    asking: Asking,
 }
 
 impl Diff {
@@ -52,23 +39,23 @@ impl Diff {
 
     async fn compare(self) -> Outcome {
         if self.live {
-            let live = live::ask(&self.connection).await?;
-            match self.output {
+            let live = live::ask(&self.asking.connection).await?;
+            match self.asking.output {
                 Format::Json => println!("{}", serde_json::to_string_pretty(&live)?),
                 Format::Text => print!("{}", live.page()),
             }
             return Ok(live.outcome(self.exit_zero));
         }
         let configuration = files::configuration(&self.files, "the configuration is not valid")?;
-        let live = rehearse::live(&self.connection).await?;
+        let live = rehearse::live(&self.asking.connection).await?;
         let next = live.with(&configuration, self.whole);
         let of = |state| Rehearsed {
             state,
-            domain: &self.domain,
+            domain: &self.asking.domain,
             serving: None,
         };
         let difference = rehearsal::diff(&of(&live.state), &of(&next));
-        match self.output {
+        match self.asking.output {
             Format::Json => println!("{}", serde_json::to_string_pretty(&difference)?),
             Format::Text => print!("{}", told(&difference, Paint::stdout())),
         }
@@ -85,6 +72,7 @@ fn told(difference: &Difference, paint: Paint) -> String {
     let Difference {
         objects,
         rules,
+        uses,
         moved,
         untried,
     } = difference;
@@ -105,6 +93,15 @@ fn told(difference: &Difference, paint: Paint) -> String {
         }
         let _ = writeln!(out, "  {}", mark(rule.change, &rule.rule));
         for what in &rule.what {
+            let _ = writeln!(out, "      {what}");
+        }
+    }
+    if !uses.is_empty() {
+        out.push_str("\npolicies\n");
+    }
+    for of_service in uses {
+        let _ = writeln!(out, "  {}", mark(of_service.change, &of_service.service));
+        for what in &of_service.what {
             let _ = writeln!(out, "      {what}");
         }
     }

@@ -4,16 +4,14 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
 use control_plane::rehearsal::{
     self, Call, Caller, Chosen, Explanation, HeaderChange, Outcome as End, Share, Verdict,
 };
-use model::{FieldError, MeshDomain};
+use model::FieldError;
 
 use crate::Outcome;
-use crate::connection::ConnectionArgs;
 use crate::paint::Paint;
-use crate::rehearse::Mesh;
+use crate::rehearse::{Asking, Format, Mesh};
 use crate::table::{table, text};
 
 #[derive(Debug, clap::Args)]
@@ -37,19 +35,8 @@ pub(crate) struct Explain {
     /// input. May be repeated.
     #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
     files: Vec<PathBuf>,
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    output: Format,
-    /// The suffix of service names, as the sidecars have it.
-    #[arg(long, value_name = "DOMAIN", default_value_t = MeshDomain::default())]
-    domain: MeshDomain,
     #[command(flatten)]
-    connection: ConnectionArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
+    asking: Asking,
 }
 
 impl Explain {
@@ -58,9 +45,9 @@ impl Explain {
         if let Some(gateway) = &self.gateway {
             call.through(gateway).map_err(|error| error.within("gateway"))?;
         }
-        let mesh = Mesh::of(&self.files, self.domain, &self.connection).await?;
+        let mesh = Mesh::of(&self.files, &self.asking).await?;
         let explanation = rehearsal::explain(&mesh.rehearsed(), &call);
-        match self.output {
+        match self.asking.output {
             Format::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
             Format::Text => print!("{}", told(&explanation, Paint::stdout())),
         }
@@ -187,7 +174,6 @@ fn of_rule(out: &mut String, rule: &Chosen) {
         timeouts,
         retry,
         session,
-        faults,
     } = rule;
     line(out, "rule", name);
     for filter in filters {
@@ -223,9 +209,6 @@ fn of_rule(out: &mut String, rule: &Chosen) {
     if let Some(session) = session {
         line(out, "session", session);
     }
-    for policy in faults {
-        line(out, "faults of", policy);
-    }
 }
 
 fn of_backends(out: &mut String, shares: &[Share], paint: Paint) {
@@ -249,19 +232,24 @@ fn of_backends(out: &mut String, shares: &[Share], paint: Paint) {
         };
         let _ = writeln!(out, "{row}");
     }
-    let mut policies: Vec<String> = Vec::new();
     for share in shares {
+        for filter in &share.filters {
+            line(out, "filter", &format!("of {}: {filter}", share.backend));
+        }
         for governing in &share.policies {
-            let words = format!(
-                "{} for {}: {}",
-                governing.policy,
-                share.backend,
-                governing.sections.join(", ")
+            line(
+                out,
+                "policy",
+                &format!("{} for {}", governing.policy, share.backend),
             );
-            policies.push(words);
+            for field in &governing.says {
+                line(out, "", field);
+            }
+        }
+        if let Some(fault) = &share.fault {
+            line(out, "fault", &format!("{fault} ({})", share.backend));
         }
     }
-    policies.iter().for_each(|words| line(out, "policy", words));
     // What all backends have in common is said once.
     let headers = |share: &Share| (share.request_headers.clone(), share.response_headers.clone());
     let mut said: Vec<(HeaderChange, HeaderChange)> = Vec::new();

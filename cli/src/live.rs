@@ -1,22 +1,24 @@
-//! `weft diff --live`: which requests of the mesh that runs would move if routes in shadow were in force, by caller.
+//! `weft diff --live`: which requests of the mesh that runs would move or be refused if what is in shadow were in force, by caller.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
 
-use proto::v1::governor::{Governor as Wire, Unrouted};
+use proto::v1::governor::{Governor as Wire, PolicyEffect, Unrouted};
 use proto::v1::{Governor, ShadowDifference, ShadowRequest, ShadowResponse};
 use serde::Serialize;
 
 use crate::connection::{ConnectionArgs, refused};
 use crate::table::{table, text};
 
-/// What routes in shadow would have done with live requests.
+/// What routes and policies in shadow would have done with live requests.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Live {
     /// Routes in shadow: `Kind/namespace/name`.
     routes: Vec<String>,
+    /// Policies in shadow, alike.
+    policies: Vec<String>,
     callers: Vec<Caller>,
 }
 
@@ -48,7 +50,7 @@ struct Destination {
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Difference {
-    /// A rule, `service` where no route is attached, or `404 no_route`.
+    /// A rule, `service` where no route is attached, `404 no_route`, or what a policy does: `503 overflow (<policy>)`.
     from: String,
     to: String,
     requests: u64,
@@ -98,6 +100,7 @@ impl Live {
             });
         Self {
             routes: answer.routes,
+            policies: answer.policies,
             callers: callers.collect(),
         }
     }
@@ -121,8 +124,8 @@ impl Live {
     }
 
     pub(crate) fn page(&self) -> String {
-        if self.routes.is_empty() {
-            return "no route is in shadow\n".to_owned();
+        if self.routes.is_empty() && self.policies.is_empty() {
+            return "nothing is in shadow\n".to_owned();
         }
         let mut table = table(&["CALLER", "DESTINATION", "NOW", "IN SHADOW", "REQUESTS", "EXAMPLE"]);
         for caller in &self.callers {
@@ -158,7 +161,7 @@ impl Live {
             0 => String::new(),
             _ => format!("{}\n\n", text(table)),
         };
-        format!("{rows}{moved} of {all} requests would go elsewhere or be refused\n")
+        format!("{rows}{moved} of {all} requests would go elsewhere, be delayed or be refused\n")
     }
 }
 
@@ -216,6 +219,10 @@ fn name(governor: Option<Governor>) -> String {
             Ok(Unrouted::NoRoute) => "404 no_route".to_owned(),
             Ok(Unrouted::Unspecified) | Err(_) => unknown,
         },
+        Some(Wire::Policy(PolicyEffect { policy, effect })) => match policy.as_str() {
+            "" => effect,
+            policy => format!("{effect} ({policy})"),
+        },
         None => unknown,
     }
 }
@@ -266,6 +273,7 @@ mod tests {
                 caller("web-2", vec![counted(20, 4, &[("x", 5)])]),
             ],
             routes: vec!["HTTPRoute/n/next".to_owned()],
+            policies: Vec::new(),
         });
         let page = "\
 CALLER                  DESTINATION  NOW     IN SHADOW  REQUESTS  EXAMPLE
@@ -273,7 +281,7 @@ spiffe://m/ns/n/sa/web  n/a:80       old     x          7 of 30   GET a/2
 spiffe://m/ns/n/sa/web  n/a:80       old     y          1 of 30   GET a/1
 spiffe://m/ns/n/sa/web  n/a:80       others             4 of 30
 
-12 of 30 requests would go elsewhere or be refused
+12 of 30 requests would go elsewhere, be delayed or be refused
 ";
         assert_eq!(live.page(), page);
         assert_eq!(live.callers[0].workloads, ["web-1", "web-2"]);
@@ -282,11 +290,14 @@ spiffe://m/ns/n/sa/web  n/a:80       others             4 of 30
     #[test]
     fn nothing_in_shadow_and_nothing_compared_are_told_apart() {
         let mut answer = ShadowResponse::default();
-        assert_eq!(Live::read(answer.clone()).page(), "no route is in shadow\n");
+        assert_eq!(Live::read(answer.clone()).page(), "nothing is in shadow\n");
         answer.routes.push("HTTPRoute/n/next".to_owned());
         assert_eq!(Live::read(answer.clone()).page(), "no request was compared yet\n");
         answer.callers.push(caller("web-1", vec![counted(3, 0, &[])]));
         let page = Live::read(answer).page();
-        assert_eq!(page, "0 of 3 requests would go elsewhere or be refused\n");
+        assert_eq!(
+            page,
+            "0 of 3 requests would go elsewhere, be delayed or be refused\n"
+        );
     }
 }

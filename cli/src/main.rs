@@ -54,8 +54,8 @@ enum Command {
     Explain(explain::Explain),
     /// Tests of routes, without a mesh.
     Route(route::Route),
-    /// Shows what applying files would change in the mesh, and which requests it would move; with --live, what routes in
-    /// shadow would.
+    /// Shows what applying files would change in the mesh, and which requests it would move; with --live, what routes and
+    /// policies in shadow would do to live requests.
     Diff(diff::Diff),
     /// Shows configuration and what became of it.
     Get(get::Get),

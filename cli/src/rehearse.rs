@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use control_plane::rehearsal::{Live, Rehearsed, Serving};
 use control_plane::view::MeshState;
 use model::MeshDomain;
@@ -10,6 +11,24 @@ use proto::v1::{GetRequest, StatusRequest};
 
 use crate::connection::{ConnectionArgs, refused};
 use crate::files;
+
+/// How a mesh is asked, and how the answer is shown.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Asking {
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+    /// The suffix of service names, as the sidecars have it.
+    #[arg(long, value_name = "DOMAIN", default_value_t = MeshDomain::default())]
+    pub(crate) domain: MeshDomain,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
 
 /// A mesh to ask.
 pub(crate) struct Mesh {
@@ -20,13 +39,10 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     /// The mesh of these files; where there are none, the one that runs.
-    pub(crate) async fn of(
-        files: &[PathBuf],
-        domain: MeshDomain,
-        connection: &ConnectionArgs,
-    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub(crate) async fn of(files: &[PathBuf], asking: &Asking) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let domain = asking.domain.clone();
         if files.is_empty() {
-            let live = live(connection).await?;
+            let live = live(&asking.connection).await?;
             return Ok(Self {
                 state: live.state,
                 serving: Some(live.serving),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::fault::Fault;
 use crate::gateway::BackendTls;
+use crate::shadow::PolicyShadow;
 use crate::{AppProtocol, FieldError, Labels, ServiceName, SpiffeId, TrafficPolicy, WorkloadId};
 
 /// One workload of the mesh that serves a Service.
@@ -28,6 +29,8 @@ pub struct EndpointSet {
     pub policies: BTreeMap<u16, Arc<TrafficPolicy>>,
     /// By port of the Service: what is done on purpose to requests that are sent there.
     pub faults: BTreeMap<u16, Vec<Fault>>,
+    /// By port of the Service, where policies in shadow would say something else of it than those in force.
+    pub shadow: BTreeMap<u16, PolicyShadow>,
 }
 
 impl EndpointSet {

@@ -15,6 +15,7 @@ pub mod resilience;
 pub mod route;
 pub mod service;
 pub mod session;
+pub mod shadow;
 pub mod snapshot;
 pub mod spiffe;
 pub mod traffic_policy;

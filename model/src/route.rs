@@ -9,6 +9,7 @@ use crate::filter::Filter;
 use crate::pattern::{Regex, ValuePattern};
 use crate::resilience::{RetryPolicy, Timeouts};
 use crate::session::SessionPersistence;
+use crate::shadow::PolicyShadow;
 use crate::{FieldError, ServicePort, TrafficPolicy};
 
 /// One rule of one route.
@@ -27,6 +28,9 @@ pub struct Rule {
     pub policy: Option<Arc<TrafficPolicy>>,
     /// The first that fits a request is done to it; those of the backend come after them.
     pub faults: Vec<Fault>,
+    /// What would stand in place of `policy` and `faults` if policies in shadow were in force; `None` where that is nothing
+    /// else.
+    pub shadow: Option<Arc<PolicyShadow>>,
 }
 
 impl Rule {
@@ -53,6 +57,7 @@ impl Default for Rule {
             session: None,
             policy: None,
             faults: Vec::new(),
+            shadow: None,
         }
     }
 }

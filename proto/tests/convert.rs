@@ -181,6 +181,7 @@ fn a_workload_is_never_read_as_an_address_outside_the_mesh() {
         outside: None,
         policies: Vec::new(),
         faults: Vec::new(),
+        shadow: Vec::new(),
     };
     let read = |set: &v1::EndpointSet| {
         resource_from_wire(v1::Resource {
@@ -227,6 +228,7 @@ fn an_outside_address_is_that_of_a_host() {
                 outside: Some(outside),
                 policies: Vec::new(),
                 faults: Vec::new(),
+                shadow: Vec::new(),
             })),
         })
     };
@@ -375,6 +377,7 @@ fn resource() -> impl Strategy<Value = Resource> {
             endpoints,
             policies: BTreeMap::new(),
             faults: BTreeMap::new(),
+            shadow: BTreeMap::new(),
         })
     });
     prop_oneof![
@@ -432,6 +435,7 @@ fn rule() -> impl Strategy<Value = Rule> {
                 session,
                 policy: None,
                 faults: Vec::new(),
+                shadow: None,
             },
         )
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
+use model::fault::{AbortStatus, Fault, FaultAbort, Share};
 use model::resilience::{RetryPolicy, Timeouts};
 use model::session::{SessionCarrier, SessionPersistence};
+use model::shadow::{NamedPolicy, PolicyShadow};
 use model::snapshot::Resource;
 use model::traffic_policy::{
     AdaptiveConcurrency, Algorithm, Check, CircuitBreaker, ConcurrencyKind, ConnectionPolicy, ConsistentHash,
@@ -27,6 +29,30 @@ fn resource(policy: TrafficPolicy) -> Resource {
         endpoints: Endpoints::Mesh(Vec::new()),
         policies: BTreeMap::from([(80, Arc::new(policy))]),
         faults: BTreeMap::new(),
+        shadow: BTreeMap::new(),
+    })
+}
+
+/// In force nothing, and this in shadow.
+fn in_shadow(policy: TrafficPolicy) -> Resource {
+    let abort = FaultAbort {
+        status: AbortStatus::Grpc(14),
+        share: Share::ALL,
+    };
+    let fault = Fault::new("FaultInjectionPolicy/shop/chaos", Vec::new(), None, Some(abort));
+    let shadow = PolicyShadow {
+        traffic: Some(NamedPolicy {
+            name: "BackendTrafficPolicy/shop/next".into(),
+            policy: Arc::new(policy),
+        }),
+        faults: vec![fault.expect("valid")],
+    };
+    Resource::Endpoints(EndpointSet {
+        service: "shop/pay".parse().expect("a name"),
+        endpoints: Endpoints::Mesh(Vec::new()),
+        policies: BTreeMap::new(),
+        faults: BTreeMap::new(),
+        shadow: BTreeMap::from([(80, shadow), (81, PolicyShadow::default())]),
     })
 }
 
@@ -134,11 +160,24 @@ fn every_kind() -> Vec<TrafficPolicy> {
 #[test]
 fn every_kind_of_policy_survives_the_wire() {
     for policy in every_kind() {
-        let sent = resource(policy);
-        let bytes = resource_to_wire(&sent).encode_to_vec();
-        let read = v1::Resource::decode(bytes.as_slice()).expect("what was encoded");
-        assert_eq!(resource_from_wire(read), Ok(sent));
+        for sent in [resource(policy.clone()), in_shadow(policy)] {
+            let bytes = resource_to_wire(&sent).encode_to_vec();
+            let read = v1::Resource::decode(bytes.as_slice()).expect("what was encoded");
+            assert_eq!(resource_from_wire(read), Ok(sent));
+        }
     }
+}
+
+#[test]
+fn a_policy_in_shadow_has_a_name() {
+    let mut wire = resource_to_wire(&in_shadow(TrafficPolicy::default()));
+    if let Some(v1::resource::Resource::Endpoints(set)) = &mut wire.resource
+        && let Some(policies) = &mut set.shadow[0].policies
+    {
+        policies.traffic_name.clear();
+    }
+    let refused = resource_from_wire(wire).expect_err("no name");
+    assert_eq!(refused.path.to_string(), "shadow[0].policies.traffic");
 }
 
 #[test]

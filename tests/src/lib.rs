@@ -28,6 +28,7 @@ pub mod otlp;
 pub mod peer;
 pub mod process;
 pub mod relay;
+pub mod shadow;
 pub mod sidecar;
 pub mod skip;
 pub mod strict;

@@ -195,3 +195,18 @@ async fn a_rewrite_is_lifted_with_its_route() {
     shop.call("GET", "/x", &[]).await;
     assert_eq!(shop.blue.arrived(1).await[0].uri.path(), "/x");
 }
+
+#[tokio::test]
+async fn a_redirect_without_a_port_leads_to_the_port_that_is_called_as_explain_says() {
+    let redirect = "- filters:\n    - type: RequestRedirect\n      \
+                    requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /new}}";
+    let mesh = Mesh::with(&(yaml::service("old", 8080, "http") + &yaml::http_route("old", redirect))).await;
+    let visitor = mesh.visitor().await;
+    for url in ["http://old/x", "http://old:8080/x"] {
+        let answer = visitor.get(url).await;
+        assert_eq!(answer.header("location"), "http://old:8080/new", "{url}");
+        let output = mesh.weft(&["explain", "GET", url]).await;
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(told.ends_with("location     http://old:8080/new\n"), "{told}");
+    }
+}

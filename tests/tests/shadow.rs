@@ -9,7 +9,8 @@
 use serde_json::Value;
 use tests::client::Http;
 use tests::edge::{at, free_port};
-use tests::{App, Mesh, eventually, yaml};
+use tests::shadow::compared;
+use tests::{App, Mesh, yaml};
 
 /// An HTTPRoute of the Service `shop`, with these annotations.
 fn route(name: &str, annotations: &str, rules: &str) -> String {
@@ -39,28 +40,6 @@ const ORDERS: &str = "\
   backendRefs: [{name: shop, port: 80}]";
 const SHADOW: &str = "weft.dev/shadow: \"true\"";
 const REPLACES_SHOP: &str = "weft.dev/shadow: \"true\", weft.dev/shadow-replaces: shop";
-
-/// What `weft diff --live` says, and its exit status.
-async fn live(mesh: &Mesh) -> (i32, Value) {
-    let output = mesh.weft(&["diff", "--live", "-o", "json"]).await;
-    let told = serde_json::from_slice(&output.stdout);
-    let told = told.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code().unwrap(), told)
-}
-
-/// Waits until so many requests are known to have been compared.
-async fn compared(mesh: &Mesh, requests: u64) -> (i32, Value) {
-    eventually(&format!("{requests} requests that were compared"), || async {
-        let (code, told) = live(mesh).await;
-        let callers = told["callers"].as_array().unwrap().iter();
-        let destinations = callers.flat_map(|caller| caller["destinations"].as_array().unwrap());
-        let known: u64 = destinations
-            .map(|destination| destination["requests"].as_u64().unwrap())
-            .sum();
-        (known == requests).then_some((code, told))
-    })
-    .await
-}
 
 #[tokio::test]
 async fn a_route_in_shadow_moves_no_request_and_its_differences_are_told_by_caller() {
@@ -131,7 +110,7 @@ async fn a_route_in_shadow_moves_no_request_and_its_differences_are_told_by_call
     assert_eq!(output.status.code(), Some(1));
     assert!(page.contains(row), "{page}");
     assert!(
-        page.ends_with("\n3 of 5 requests would go elsewhere or be refused\n"),
+        page.ends_with("\n3 of 5 requests would go elsewhere, be delayed or be refused\n"),
         "{page}"
     );
     assert_eq!(
@@ -209,7 +188,7 @@ async fn what_is_replaced_does_not_count_beside_its_successor_and_what_is_gone_i
     let output = mesh.weft(&["diff", "--live"]).await;
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
-        "no route is in shadow\n"
+        "nothing is in shadow\n"
     );
 }
 

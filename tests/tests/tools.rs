@@ -451,3 +451,52 @@ requests that go elsewhere
     let (code, _, stderr) = out(&folder.weft(&["diff", "-f", "next.yaml"]).await);
     assert_eq!((code, stderr.contains("no control plane")), (2, true), "{stderr}");
 }
+
+/// What policies say is told by explain, in the mesh as in files, and what of it changes by diff.
+#[tokio::test]
+async fn policies_are_told_by_their_fields() {
+    let policies = |requests: u32, percent: u32| {
+        let fault = format!(
+            "apiVersion: weft.dev/v1alpha1\nkind: FaultInjectionPolicy\nmetadata: {{name: chaos}}\n\
+             spec: {{targetRefs: [{{kind: Service, name: red}}], abort: {{httpStatus: 418, percentage: {percent}}}}}\n---\n"
+        );
+        let limit = format!("circuitBreaker: {{maxParallelRequests: {requests}}}");
+        yaml::traffic_policy("red", &limit) + &fault
+    };
+    let text = shop(1, 0) + &policies(2, 5);
+    let mesh = Mesh::with(&text).await;
+    let call = [
+        "explain",
+        "GET",
+        "http://shop/orders/help",
+        "--from",
+        "default/web",
+    ];
+    let live = out(&mesh.weft(&call).await);
+    let folder = Folder::with(&[("mesh.yaml", &text)]);
+    let offline = out(&folder.weft(&[&call[..], &["-f", "mesh.yaml"]].concat()).await);
+    for (code, stdout, stderr) in [live, offline] {
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        for line in [
+            "\npolicy       BackendTrafficPolicy/default/red for default/red:80\n",
+            "\n             circuitBreaker.maxParallelRequests: 2\n",
+            "\nfault        FaultInjectionPolicy/default/chaos: abort 418 for 5 % (default/red:80)\n",
+        ] {
+            assert!(stdout.contains(line), "{stdout}");
+        }
+    }
+
+    std::fs::write(mesh.path().join("next.yaml"), policies(3, 30)).unwrap();
+    let (code, stdout, stderr) = out(&mesh.weft(&["diff", "-f", "next.yaml"]).await);
+    assert_eq!((code, stderr.as_str()), (1, ""));
+    let expected = "\
+~ BackendTrafficPolicy/default/red
+~ FaultInjectionPolicy/default/chaos
+
+policies
+  ~ default/red:80
+      circuitBreaker.maxParallelRequests: 2 → 3
+      FaultInjectionPolicy/default/chaos: abort 418 for 5 % → abort 418 for 30 %
+";
+    assert_eq!(stdout, expected);
+}

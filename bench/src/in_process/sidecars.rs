@@ -125,6 +125,7 @@ fn callers_snapshot(protocol: AppProtocol, endpoints: Endpoints) -> Result<Snaps
             endpoints,
             policies: BTreeMap::new(),
             faults: BTreeMap::new(),
+            shadow: BTreeMap::new(),
         }),
     ]))
 }

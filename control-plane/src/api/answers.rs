@@ -138,7 +138,7 @@ pub(super) fn proxies(
     state.workloads.iter().map(status).collect()
 }
 
-/// What routes in shadow would have done, and the routes.
+/// What is in shadow, and what it would have done.
 pub(super) fn shadow(state: &MeshState, records: &BTreeMap<WorkloadId, ProxyRecord>) -> v1::ShadowResponse {
     let compared = records
         .iter()
@@ -156,9 +156,15 @@ pub(super) fn shadow(state: &MeshState, records: &BTreeMap<WorkloadId, ProxyReco
         Object::Route(route) if route.shadow.is_some() => Some(route.key.to_string()),
         _ => None,
     });
+    let policies = state.objects.values().filter_map(|stored| match &stored.object {
+        Object::TrafficPolicy(policy) if policy.shadow.is_some() => Some(policy.key.to_string()),
+        Object::FaultPolicy(policy) if policy.shadow.is_some() => Some(policy.key.to_string()),
+        _ => None,
+    });
     v1::ShadowResponse {
         callers: callers.collect(),
         routes: routes.collect(),
+        policies: policies.collect(),
     }
 }
 

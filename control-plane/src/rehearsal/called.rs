@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use decision::Reason;
 use decision::traffic::route::{HostRoutes, HostTable, RequestView, RouteTable};
-use http::HeaderMap;
 use model::gateway::{Gateway, HttpRoutes, Listener, Serves, Transport};
 use model::route::Rule;
 use model::service::DestinationPort;
@@ -53,16 +52,10 @@ impl Called {
     }
 
     /// Where a request to a port ends.
-    pub(super) fn end(
-        &self,
-        mesh: &Rehearsed<'_>,
-        port: u16,
-        request: &RequestView<'_>,
-        headers: &HeaderMap,
-    ) -> Outcome {
+    pub(super) fn end(&self, mesh: &Rehearsed<'_>, port: u16, request: &RequestView<'_>) -> Outcome {
         match self.rule(port, request) {
-            Ok(Some(rule)) => of_rule(mesh, Traffic::Mesh, rule, headers),
-            Ok(None) => of_service(mesh, &self.destination.service.port(port)),
+            Ok(Some(rule)) => of_rule(mesh, Traffic::Mesh, rule, request),
+            Ok(None) => of_service(mesh, &self.destination.service.port(port), request),
             Err(answer) => answer,
         }
     }
@@ -170,13 +163,12 @@ impl Edge {
         mesh: &Rehearsed<'_>,
         (port, by_tls, host): (u16, bool, &str),
         request: &RequestView<'_>,
-        headers: &HeaderMap,
     ) -> Outcome {
         let rule = self
             .listener(port, by_tls, host)
             .and_then(|(place, _)| self.rule(place, host, request));
         match rule {
-            Ok(rule) => of_rule(mesh, Traffic::Gateway, rule, headers),
+            Ok(rule) => of_rule(mesh, Traffic::Gateway, rule, request),
             Err(answer) => answer,
         }
     }

@@ -1,7 +1,9 @@
-//! What is different between two meshes: objects, the rules that follow from them, and where requests go.
+//! What is different between two meshes: objects, the rules that follow from them, how endpoints are used, and where requests
+//! go.
 
 mod moved;
 mod rules;
+mod uses;
 
 use std::collections::BTreeSet;
 
@@ -20,6 +22,8 @@ use crate::view::{self, MeshState};
 pub struct Difference {
     pub objects: Vec<ObjectChange>,
     pub rules: Vec<RuleChange>,
+    /// What policies say of Services.
+    pub uses: Vec<UseChange>,
     /// Requests that end elsewhere: for every match of every rule, before or after, the plainest one that fits it.
     pub moved: Vec<Moved>,
     /// Matches for which no request was found to try.
@@ -57,6 +61,18 @@ pub struct RuleChange {
     pub what: Vec<String>,
 }
 
+/// How the endpoints of a Service's port are used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UseChange {
+    /// `namespace/name:port`.
+    pub service: String,
+    /// Whether policies begin to say something of it, or cease to.
+    pub change: Change,
+    /// `circuitBreaker.maxParallelRequests: 2 → 3`; of what is not changed, what is said.
+    pub what: Vec<String>,
+}
+
 /// A request that ends elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,7 +89,7 @@ pub struct Moved {
 
 impl Difference {
     pub fn is_nothing(&self) -> bool {
-        self.objects.is_empty() && self.rules.is_empty() && self.moved.is_empty()
+        self.objects.is_empty() && self.rules.is_empty() && self.uses.is_empty() && self.moved.is_empty()
     }
 }
 
@@ -87,6 +103,9 @@ pub fn diff(before: &Rehearsed<'_>, after: &Rehearsed<'_>) -> Difference {
         return difference;
     }
     for (service, from) in callers(before.state, after.state) {
+        if from.is_none() {
+            uses::of_service(&service, before.state, after.state, &mut difference);
+        }
         let called = |mesh: &Rehearsed<'_>| {
             let caller = from.as_ref().unwrap_or(&service.namespace);
             Called::new(mesh.state, caller, &service)

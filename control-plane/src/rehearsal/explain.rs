@@ -89,10 +89,10 @@ fn in_mesh(mesh: &Rehearsed<'_>, call: &Call, told: &mut Explanation) -> Result<
     told.matches = candidates(mesh.state, &at_port.rules, &[(None, weighed)], &request);
     let rule = called.rule(port, &request)?;
     told.rule = rule.map(chosen);
-    if let Some(answer) = rule.and_then(|rule| own_answer(rule, call)) {
+    if let Some(answer) = rule.and_then(|rule| own_answer(rule, call, port)) {
         return Ok(answer);
     }
-    Ok(called.end(mesh, port, &request, &call.headers))
+    Ok(called.end(mesh, port, &request))
 }
 
 fn at_edge(
@@ -123,10 +123,10 @@ fn at_edge(
     told.matches = candidates(mesh.state, &routes.rules, &groups, &request);
     let rule = edge.rule(place, &host, &request)?;
     told.rule = Some(chosen(rule));
-    if let Some(answer) = own_answer(rule, call) {
+    if let Some(answer) = own_answer(rule, call, port) {
         return Ok(answer);
     }
-    Ok(of_rule(mesh, Traffic::Gateway, rule, &call.headers))
+    Ok(of_rule(mesh, Traffic::Gateway, rule, &request))
 }
 
 /// A listener that passes on bytes: only the name in SNI counts.
@@ -150,7 +150,6 @@ fn at_stream(
         timeouts: None,
         retry: None,
         session: None,
-        faults: Vec::new(),
     });
     Ok(Outcome::Backends(shares(
         mesh,
@@ -272,6 +271,5 @@ fn chosen(rule: &Rule) -> Chosen {
             backoff: words::of_duration(retry.backoff),
         }),
         session: rule.session.as_ref().map(words::of_session),
-        faults: rule.faults.iter().map(|fault| fault.policy.to_string()).collect(),
     }
 }

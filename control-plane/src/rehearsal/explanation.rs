@@ -101,9 +101,6 @@ pub struct Chosen {
     /// How requests of one client are kept together, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// The policies whose faults may be done to its requests, in their order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub faults: Vec<String>,
 }
 
 /// As written in YAML: `2s`, `500ms`.
@@ -167,6 +164,9 @@ pub struct Share {
     /// The BackendTrafficPolicies that govern these requests, that of the route first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Governing>,
+    /// What is done to this request on purpose, by which policy; `None` where no fault fits it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     /// The backend's own, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<String>,
@@ -185,6 +185,8 @@ pub struct Governing {
     /// `Kind/namespace/name`.
     pub policy: String,
     pub sections: Vec<&'static str>,
+    /// What it says there: `circuitBreaker.maxParallelRequests: 3`.
+    pub says: Vec<String>,
 }
 
 /// What is different in header fields after the filters.

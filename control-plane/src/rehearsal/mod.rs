@@ -11,6 +11,7 @@ mod explain;
 mod explanation;
 mod live;
 mod outcome;
+mod policies;
 mod review;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ use crate::sources::{Diagnostic, FileDocument, Object, Unusable, parse_files};
 use crate::view::{MeshState, StoredObject};
 
 pub use call::{Call, Caller};
-pub use diff::{Change, Difference, Moved, ObjectChange, RuleChange, diff};
+pub use diff::{Change, Difference, Moved, ObjectChange, RuleChange, UseChange, diff};
 pub use explain::explain;
 pub use explanation::{
     Asked, Candidate, Chosen, Destination, Explanation, Governing, HeaderChange, Listening, Outcome, Retry,

@@ -2,20 +2,24 @@
 
 use decision::Reason;
 use decision::traffic::cors::{self, Judged};
+use decision::traffic::fault::fitting;
 use decision::traffic::redirect::{self, Requested};
+use decision::traffic::route::RequestView;
 use decision::traffic::{filter, split};
 use http::HeaderMap;
 use model::ServicePort;
+use model::fault::Fault;
 use model::filter::{Filter, Scheme};
 use model::route::{Backend, Rule};
 
 use super::explanation::{Governing, HeaderChange, Outcome, Share};
+use super::policies::{fields, of_fault};
 use super::{Call, Rehearsed, words};
-use crate::sources::ObjectKey;
+use crate::sources::{Object, ObjectKey};
 use crate::view::{self, MeshState, Traffic};
 
-/// What a rule answers by itself to this very request.
-pub(super) fn own_answer(rule: &Rule, call: &Call) -> Option<Outcome> {
+/// What a rule answers by itself to this very request, which is for `port`.
+pub(super) fn own_answer(rule: &Rule, call: &Call, port: u16) -> Option<Outcome> {
     if let Some(answer) = unknown(&rule.filters) {
         return Some(answer);
     }
@@ -41,7 +45,7 @@ pub(super) fn own_answer(rule: &Rule, call: &Call) -> Option<Outcome> {
     let requested = Requested {
         scheme,
         host: call.url.host().unwrap_or_default(),
-        port: call.url.port_u16().unwrap_or(scheme.well_known_port()),
+        port,
         path: call.url.path(),
         query: call.url.query(),
     };
@@ -76,7 +80,12 @@ fn redirected(rule: &Rule, requested: Option<&Requested<'_>>) -> Option<Outcome>
 }
 
 /// Where requests end that follow a rule.
-pub(super) fn of_rule(mesh: &Rehearsed<'_>, traffic: Traffic, rule: &Rule, headers: &HeaderMap) -> Outcome {
+pub(super) fn of_rule(
+    mesh: &Rehearsed<'_>,
+    traffic: Traffic,
+    rule: &Rule,
+    request: &RequestView<'_>,
+) -> Outcome {
     if let Some(answer) = unknown(&rule.filters).or_else(|| redirected(rule, None)) {
         return answer;
     }
@@ -92,8 +101,10 @@ pub(super) fn of_rule(mesh: &Rehearsed<'_>, traffic: Traffic, rule: &Rule, heade
     let shares = shares.into_iter().zip(&rule.backends).map(|(share, backend)| {
         let filters = [&rule.filters[..], &backend.filters].concat();
         Share {
-            request_headers: on_request(&filters, headers),
+            request_headers: on_request(&filters, request.headers),
             response_headers: on_response(&filters),
+            fault: (backend.target.as_ref())
+                .and_then(|target| fault(mesh.state, &rule.faults, target, request)),
             ..share
         }
     });
@@ -101,7 +112,7 @@ pub(super) fn of_rule(mesh: &Rehearsed<'_>, traffic: Traffic, rule: &Rule, heade
 }
 
 /// Where requests end that follow no rule: at the service itself.
-pub(super) fn of_service(mesh: &Rehearsed<'_>, target: &ServicePort) -> Outcome {
+pub(super) fn of_service(mesh: &Rehearsed<'_>, target: &ServicePort, request: &RequestView<'_>) -> Outcome {
     Outcome::Backends(vec![Share {
         backend: target.to_string(),
         weight: 1,
@@ -109,6 +120,7 @@ pub(super) fn of_service(mesh: &Rehearsed<'_>, target: &ServicePort) -> Outcome 
         unresolved: None,
         endpoints: endpoints(mesh, target),
         policies: policies(mesh.state, None, target),
+        fault: fault(mesh.state, &[], target, request),
         filters: Vec::new(),
         request_headers: HeaderChange::default(),
         response_headers: HeaderChange::default(),
@@ -135,6 +147,7 @@ pub(super) fn shares(mesh: &Rehearsed<'_>, traffic: Traffic, rule: &str, backend
             .target
             .as_ref()
             .map_or_else(Vec::new, |target| policies(mesh.state, Some(rule), target)),
+        fault: None,
         filters: backend.filters.iter().map(words::of_filter).collect(),
         request_headers: HeaderChange::default(),
         response_headers: HeaderChange::default(),
@@ -162,10 +175,34 @@ fn policies(state: &MeshState, rule: Option<&str>, target: &ServicePort) -> Vec<
     let governing = view::governing(state, rule, target).into_iter();
     governing
         .map(|(policy, sections)| Governing {
+            says: said(state, &policy, &sections),
             policy: policy.to_string(),
             sections,
         })
         .collect()
+}
+
+/// What a policy says in these sections.
+fn said(state: &MeshState, policy: &ObjectKey, sections: &[&'static str]) -> Vec<String> {
+    let Some(Object::TrafficPolicy(object)) = state.objects.get(policy).map(|stored| &stored.object) else {
+        return Vec::new();
+    };
+    let fields = fields(&object.policy.only(sections)).into_iter();
+    fields.map(|(field, value)| format!("{field}: {value}")).collect()
+}
+
+/// What is done to a request on purpose that goes to a backend: those of its rule come before those of the backend.
+fn fault(
+    state: &MeshState,
+    of_rule: &[Fault],
+    target: &ServicePort,
+    request: &RequestView<'_>,
+) -> Option<String> {
+    let set = view::endpoints(state, &target.service);
+    let of_port = set.faults.get(&target.port).into_iter().flatten();
+    let faults: Vec<Fault> = of_rule.iter().chain(of_port).cloned().collect();
+    let fault = fitting(&faults, request)?;
+    Some(format!("{}: {}", fault.policy, of_fault(fault)))
 }
 
 /// Who serves a backend now: workloads where they are known, and addresses outside the mesh.

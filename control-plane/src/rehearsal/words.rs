@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use model::AppProtocol;
 use model::filter::{Filter, HeaderModifier, PathChange, Redirect};
 use model::pattern::ValuePattern;
+use model::resilience::{GRPC_STATUS_NAMES, RetryPolicy};
 use model::route::{PathMatch, RequestMatch};
 use model::session::{SessionCarrier, SessionPersistence};
 
@@ -133,6 +134,15 @@ fn of_path_change(change: &PathChange) -> String {
 fn listed(what: &str, words: impl IntoIterator<Item = Option<String>>) -> String {
     let words: Vec<String> = words.into_iter().flatten().collect();
     format!("{what}: {}", words.join(", "))
+}
+
+/// `502 503 UNAVAILABLE`.
+pub(super) fn of_retry_on(retry: &RetryPolicy) -> String {
+    let of_grpc = retry.grpc_codes.iter();
+    let of_grpc = of_grpc.filter_map(|code| GRPC_STATUS_NAMES.get(usize::from(*code)));
+    let codes = retry.codes.iter().map(u16::to_string);
+    let codes: Vec<String> = codes.chain(of_grpc.map(ToString::to_string)).collect();
+    codes.join(" ")
 }
 
 /// `Cookie cart, absolute 24h, idle 5m`.

@@ -12,6 +12,7 @@ use super::check::{At, key};
 use super::http_route::request_match;
 use super::kind::{Kind, ObjectKey};
 use super::route::{MAX_MATCHES, duration};
+use super::shadow::{self, Shadow};
 use super::traffic_policy::{TargetRef, TrafficTarget, targets};
 
 /// A FaultInjectionPolicy, whose targets may not exist.
@@ -21,6 +22,8 @@ pub struct FaultPolicy {
     /// Never empty.
     pub targets: Vec<TrafficTarget>,
     pub fault: Fault,
+    /// `None` for a policy that is in force.
+    pub shadow: Option<Shadow>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,6 +59,7 @@ struct Abort {
 
 pub(super) fn policy(at: &At<'_>, policy: FaultInjectionPolicy) -> Option<FaultPolicy> {
     let key = key(at, Kind::FaultInjectionPolicy, &policy.metadata);
+    let shadow = shadow::marker(at, &policy.metadata);
     let (at, spec) = (at.field("spec"), policy.spec);
     let targets = targets(&at, spec.target_refs);
     let matches = at.field("matches").items(spec.matches, MAX_MATCHES);
@@ -71,6 +75,7 @@ pub(super) fn policy(at: &At<'_>, policy: FaultInjectionPolicy) -> Option<FaultP
         fault: at.keep(read)?,
         key,
         targets,
+        shadow,
     })
 }
 

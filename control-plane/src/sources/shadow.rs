@@ -14,6 +14,8 @@ const SHADOW: &str = "weft.dev/shadow";
 /// The annotation that names what an object in shadow would replace.
 const REPLACES: &str = "weft.dev/shadow-replaces";
 
+const SUPPORTED: &str = "HTTPRoute, GRPCRoute, BackendTrafficPolicy, FaultInjectionPolicy";
+
 /// That an object is in shadow: what it says is compared with what is, and nothing follows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shadow {
@@ -62,11 +64,15 @@ pub(super) fn refuse(root: &Node, kind: Kind, faults: &mut Vec<Fault>) {
         faults.push(Fault {
             place: entry.key_place,
             path: FieldPath(steps.map(|step| Step::Field(step.to_owned())).to_vec()),
-            why: format!("has no meaning on a {kind} yet (supported: HTTPRoute, GRPCRoute)"),
+            why: format!("has no meaning on a {kind} (supported: {SUPPORTED})"),
         });
     }
 }
 
 fn may_be_in_shadow(kind: Kind) -> bool {
-    matches!(kind, Kind::HttpRoute | Kind::GrpcRoute)
+    use Kind::{BackendTrafficPolicy, FaultInjectionPolicy, GrpcRoute, HttpRoute};
+    matches!(
+        kind,
+        HttpRoute | GrpcRoute | BackendTrafficPolicy | FaultInjectionPolicy
+    )
 }

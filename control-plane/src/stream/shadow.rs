@@ -1,4 +1,4 @@
-//! What a proxy says of the routes in shadow, within bounds.
+//! What a proxy says of what is in shadow, within bounds.
 
 use decision::traffic::shadow::MAX_DIFFERENCES;
 use proto::v1;
@@ -47,6 +47,10 @@ fn governor(given: v1::Governor) -> v1::Governor {
         governor: given.governor.map(|is| match is {
             Is::Rule(name) => Is::Rule(shortened(&name)),
             Is::Unrouted(how) => Is::Unrouted(how),
+            Is::Policy(given) => Is::Policy(v1::governor::PolicyEffect {
+                policy: shortened(&given.policy),
+                effect: shortened(&given.effect),
+            }),
         }),
     }
 }

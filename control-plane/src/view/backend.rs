@@ -1,5 +1,6 @@
 //! Whether a backend that a route names may be used, and the rules of a route with the backends as they resolve.
 
+use model::fault::Fault;
 use model::filter::{ExternalAuth, Filter};
 use model::gateway::StreamRule;
 use model::route::{Backend, Rule};
@@ -9,7 +10,8 @@ use model::{Hostname, ServicePort};
 use super::attach::{Judged, Objection};
 use super::backend_tls::policy_for;
 use super::grant::{Referent, may_refer};
-use super::{MeshState, fault, traffic_policy};
+use super::shadow::in_force;
+use super::{MeshState, fault, policy_shadow, traffic_policy};
 use crate::sources::{BackendRef, BackendTarget, Kind, Object, ObjectKey, RouteObject, StreamRoute};
 
 /// Whose traffic it is.
@@ -142,22 +144,32 @@ pub fn unresolved(
 
 /// The route's rules with their names; those that cannot be followed are left out.
 pub(super) fn rules(state: &MeshState, route: &RouteObject, traffic: Traffic) -> Vec<Rule> {
-    let policies = traffic_policy::of_rules(state, route);
-    let governed = policies.into_iter().zip(fault::of_rules(state, route));
-    let numbered = route.rules.iter().enumerate().zip(governed);
+    let namespace = &route.key.namespace;
+    let policies = in_force(state.traffic_policies_in(namespace));
+    let faults = in_force(state.fault_policies_in(namespace));
+    let shadows = policy_shadow::of_rules(state, route);
+    let numbered = route.rules.iter().enumerate().zip(shadows);
     numbered
         .filter(|((_, rule), _)| rule.unusable.is_empty())
-        .map(|((index, rule), (policy, faults))| Rule {
-            name: format!("{}#{index}", route.key).into(),
-            matches: rule.matches.clone(),
-            filters: filters(state, route.judged(), traffic, &rule.filters),
-            backends: backends(state, route.judged(), traffic, &rule.backends),
-            timeouts: rule.timeouts,
-            retry: rule.retry.clone(),
-            // That of a route's policy keeps a client across backends, as that of the rule does.
-            session: rule.session.clone().or_else(|| policy.as_ref()?.session.clone()),
-            policy,
-            faults,
+        .map(|((index, rule), shadow)| {
+            let name = rule.name.as_ref();
+            let policy = traffic_policy::of_rule(&policies, &route.key, name);
+            let policy = policy.map(|policy| policy.policy.clone());
+            let faults = fault::of_rule(&faults, &route.key, name).into_iter();
+            let faults: Vec<Fault> = faults.map(|policy| policy.fault.clone()).collect();
+            Rule {
+                name: format!("{}#{index}", route.key).into(),
+                matches: rule.matches.clone(),
+                filters: filters(state, route.judged(), traffic, &rule.filters),
+                backends: backends(state, route.judged(), traffic, &rule.backends),
+                timeouts: rule.timeouts,
+                retry: rule.retry.clone(),
+                // That of a route's policy keeps a client across backends, as that of the rule does.
+                session: rule.session.clone().or_else(|| policy.as_ref()?.session.clone()),
+                policy,
+                faults,
+                shadow,
+            }
         })
         .collect()
 }

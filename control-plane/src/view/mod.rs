@@ -11,6 +11,7 @@ mod grant;
 mod listeners;
 mod lookup;
 mod outside;
+mod policy_shadow;
 mod shadow;
 mod status;
 mod traffic_policy;

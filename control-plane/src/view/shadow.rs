@@ -1,17 +1,72 @@
-//! How routes stand to those in shadow: what is in force, and what would be.
+//! How routes and policies stand to those in shadow: what is in force, and what would be.
 
 use std::collections::BTreeSet;
 
 use model::Label;
 
-use crate::sources::{Kind, ObjectKey, ObjectName, RouteObject};
+use crate::sources::{FaultPolicy, Kind, ObjectKey, ObjectName, RouteObject, Shadow, TrafficPolicyObject};
 
-/// In which of both worlds a route governs requests.
+/// What may be in shadow.
+pub(super) trait Shadowed {
+    fn key(&self) -> &ObjectKey;
+
+    fn shadow(&self) -> Option<&Shadow>;
+}
+
+impl Shadowed for RouteObject {
+    fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    fn shadow(&self) -> Option<&Shadow> {
+        self.shadow.as_ref()
+    }
+}
+
+impl Shadowed for TrafficPolicyObject {
+    fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    fn shadow(&self) -> Option<&Shadow> {
+        self.shadow.as_ref()
+    }
+}
+
+impl Shadowed for FaultPolicy {
+    fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    fn shadow(&self) -> Option<&Shadow> {
+        self.shadow.as_ref()
+    }
+}
+
+/// Those of some that are in force, in their order.
+pub(super) fn in_force<T: Shadowed>(mut all: Vec<&T>) -> Vec<&T> {
+    all.retain(|one| one.shadow().is_none());
+    all
+}
+
+/// Those of some that would be in force if those in shadow were, in their order; `None` where none is in shadow.
+pub(super) fn would_be<T: Shadowed>(mut all: Vec<&T>) -> Option<Vec<&T>> {
+    let shadows = Shadows::among(all.iter().copied());
+    if !shadows.are_some() {
+        return None;
+    }
+    let stays: Vec<bool> = all.iter().map(|one| shadows.standing(*one).would_be()).collect();
+    let mut stays = stays.into_iter();
+    all.retain(|_| stays.next().unwrap_or_default());
+    Some(all)
+}
+
+/// In which of both worlds something governs requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     /// In both.
     Kept,
-    /// Only now: a route in shadow would take its place.
+    /// Only now: something in shadow would take its place.
     Replaced,
     /// Only in the one that is compared with.
     Shadow,
@@ -27,7 +82,7 @@ impl Standing {
     }
 }
 
-/// The routes that are in shadow, among some.
+/// What is in shadow among some, of whatever kind.
 #[derive(Debug, Default)]
 pub(super) struct Shadows<'s> {
     replaced: BTreeSet<(Kind, &'s Label, &'s ObjectName)>,
@@ -35,13 +90,14 @@ pub(super) struct Shadows<'s> {
 }
 
 impl<'s> Shadows<'s> {
-    pub(super) fn among(routes: impl IntoIterator<Item = &'s RouteObject>) -> Self {
+    pub(super) fn among<T: Shadowed + 's>(all: impl IntoIterator<Item = &'s T>) -> Self {
         let mut this = Self::default();
-        for route in routes {
-            let Some(shadow) = &route.shadow else { continue };
+        for one in all {
+            let Some(shadow) = one.shadow() else { continue };
             this.are_some = true;
             if let Some(name) = &shadow.replaces {
-                this.replaced.insert((route.key.kind, &route.key.namespace, name));
+                let key = one.key();
+                this.replaced.insert((key.kind, &key.namespace, name));
             }
         }
         this
@@ -51,13 +107,13 @@ impl<'s> Shadows<'s> {
         self.are_some
     }
 
-    pub(super) fn standing(&self, route: &RouteObject) -> Standing {
+    pub(super) fn standing<T: Shadowed>(&self, one: &T) -> Standing {
         let ObjectKey {
             kind,
             namespace,
             name,
-        } = &route.key;
-        if route.shadow.is_some() {
+        } = one.key();
+        if one.shadow().is_some() {
             Standing::Shadow
         } else if self.replaced.contains(&(*kind, namespace, name)) {
             Standing::Replaced

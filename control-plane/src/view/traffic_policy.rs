@@ -3,43 +3,43 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::service::Service;
+use model::service::{Port, Service};
 use model::{Label, ServicePort, TrafficPolicy};
 
 use super::MeshState;
 use super::attach::Objection;
-use crate::sources::{Kind, Object, ObjectKey, RouteObject, RouteRule, TrafficPolicyObject, TrafficTarget};
+use super::shadow::{in_force, would_be};
+use crate::sources::{Kind, Object, ObjectKey, TrafficPolicyObject, TrafficTarget};
 
-/// The policy of each port of a Service: one that names the port before one of the whole Service; of two that say the
-/// same target the older, then the first by name.
+/// The policy of each port of a Service that is in force.
 pub(super) fn of_ports(state: &MeshState, service: &Service) -> BTreeMap<u16, Arc<TrafficPolicy>> {
-    let name = &service.name;
-    let policies = state.traffic_policies_in(&name.namespace);
-    let target = |section| TrafficTarget {
-        kind: Kind::Service,
-        name: (&name.name).into(),
-        section,
-    };
-    let whole = winner(&policies, &target(None));
-    let of_port = |(number, port): (&u16, &model::service::Port)| {
-        let named = port.name.clone();
-        let named = named.and_then(|named| winner(&policies, &target(Some(named))));
-        Some((*number, named.or(whole)?.policy.clone()))
+    let policies = in_force(state.traffic_policies_in(&service.name.namespace));
+    let of_port = |(number, port): (&u16, &Port)| {
+        let policy = of_port(&policies, service, port)?;
+        Some((*number, policy.policy.clone()))
     };
     service.ports.iter().filter_map(of_port).collect()
 }
 
-/// The policy of each rule of a route: one that names the rule before one of the whole route.
-pub(super) fn of_rules(state: &MeshState, route: &RouteObject) -> Vec<Option<Arc<TrafficPolicy>>> {
-    let policies = state.traffic_policies_in(&route.key.namespace);
-    let of_rule = |rule: &RouteRule| {
-        let winner = of_rule(&policies, &route.key, rule.name.as_ref())?;
-        Some(winner.policy.clone())
+/// The policy of a port of a Service: one that names the port before one of the whole Service; of two that say the same
+/// target the first of these, which are the older, then the first by name.
+pub(super) fn of_port<'s>(
+    policies: &[&'s TrafficPolicyObject],
+    service: &Service,
+    port: &Port,
+) -> Option<&'s TrafficPolicyObject> {
+    let target = |section| TrafficTarget {
+        kind: Kind::Service,
+        name: (&service.name.name).into(),
+        section,
     };
-    route.rules.iter().map(of_rule).collect()
+    let named = port.name.clone();
+    let named = named.and_then(|named| winner(policies, &target(Some(named))));
+    named.or_else(|| winner(policies, &target(None)))
 }
 
-fn of_rule<'a>(
+/// The policy of a route's rule, which may have a name: one that names the rule before one of the whole route.
+pub(super) fn of_rule<'a>(
     policies: &[&'a TrafficPolicyObject],
     route: &ObjectKey,
     rule: Option<&String>,
@@ -60,23 +60,17 @@ pub fn governing(
     rule: Option<(&ObjectKey, usize)>,
     target: &ServicePort,
 ) -> Vec<(ObjectKey, Vec<&'static str>)> {
+    let in_namespace = |namespace| in_force(state.traffic_policies_in(namespace));
     let of_route = rule.and_then(|(key, place)| {
         let name = match &state.objects.get(key)?.object {
             Object::Route(route) => route.rules.get(place)?.name.as_ref(),
             _ => None,
         };
-        of_rule(&state.traffic_policies_in(&key.namespace), key, name)
+        of_rule(&in_namespace(&key.namespace), key, name)
     });
     let of_port = state.service(&target.service).and_then(|service| {
-        let policies = state.traffic_policies_in(&service.name.namespace);
-        let named = service.ports.get(&target.port)?.name.clone();
-        let target = |section| TrafficTarget {
-            kind: Kind::Service,
-            name: (&service.name.name).into(),
-            section,
-        };
-        let named = named.and_then(|named| winner(&policies, &target(Some(named))));
-        named.or_else(|| winner(&policies, &target(None)))
+        let port = service.ports.get(&target.port)?;
+        of_port(&in_namespace(&service.name.namespace), service, port)
     });
     let mut said: Vec<&'static str> = Vec::new();
     let mut governing = Vec::new();
@@ -93,7 +87,12 @@ pub fn governing(
 
 /// What keeps a policy from each of its targets.
 pub(super) fn objections(state: &MeshState, policy: &TrafficPolicyObject) -> Vec<Objection> {
-    let policies = state.traffic_policies_in(&policy.key.namespace);
+    let all = state.traffic_policies_in(&policy.key.namespace);
+    // One in shadow stands among those that would be in force.
+    let policies = match policy.shadow {
+        Some(_) => would_be(all).unwrap_or_default(),
+        None => in_force(all),
+    };
     let of_target = |target: &TrafficTarget| {
         exists(state, &policy.key.namespace, target)?;
         match winner(&policies, target) {

@@ -8,7 +8,7 @@ use model::workload::Workload;
 use model::{Endpoint, EndpointSet, Endpoints, ServiceName, WorkloadId};
 
 use super::outside::outside_ports;
-use super::{MeshState, fault, traffic_policy};
+use super::{MeshState, fault, policy_shadow, traffic_policy};
 
 /// The workloads that serve a Service now: ready, in its namespace, selected by it, and with an application
 /// behind at least one of its ports. For a Service without a selector what its EndpointSlices list, as Kubernetes has
@@ -36,6 +36,10 @@ pub fn endpoints(state: &MeshState, name: &ServiceName) -> EndpointSet {
         faults: state
             .service(name)
             .map(|service| fault::of_ports(state, service))
+            .unwrap_or_default(),
+        shadow: state
+            .service(name)
+            .map(|service| policy_shadow::of_ports(state, service))
             .unwrap_or_default(),
     }
 }

@@ -16,16 +16,23 @@ pub struct Injected {
     pub abort: Option<AbortStatus>,
 }
 
-/// The first policy that fits a request decides on it; `dice` is thrown once for the delay and once for the abort, each
-/// time uniform in 0.0–1.0, so that the two do not depend on each other.
-pub fn inject(faults: &[Fault], request: &RequestView<'_>, mut dice: impl FnMut() -> f64) -> Injected {
+/// The first policy that fits a request decides on it, as [`thrown`] says.
+pub fn inject(faults: &[Fault], request: &RequestView<'_>, dice: impl FnMut() -> f64) -> Injected {
+    fitting(faults, request).map_or_else(Injected::default, |fault| thrown(fault, dice))
+}
+
+/// The policy that decides on a request.
+pub fn fitting<'f>(faults: &'f [Fault], request: &RequestView<'_>) -> Option<&'f Fault> {
     let is_grpc = grpc::is_grpc(request.headers);
-    let Some(fault) = faults.iter().find(|fault| {
+    faults.iter().find(|fault| {
         let mut matches = fault.matches.iter();
         matches.any(|wanted| route::fits(wanted, request, is_grpc))
-    }) else {
-        return Injected::default();
-    };
+    })
+}
+
+/// What a policy does to a request that it fits; `dice` is thrown once for the delay and once for the abort, each time
+/// uniform in 0.0–1.0, so that the two do not depend on each other.
+pub fn thrown(fault: &Fault, mut dice: impl FnMut() -> f64) -> Injected {
     let delay = fault.delay.filter(|delay| delay.share.includes(dice()));
     let abort = fault.abort.filter(|abort| abort.share.includes(dice()));
     Injected {

@@ -1,13 +1,17 @@
-//! What would become of a request if the routes in shadow were in force, and what of that is different.
+//! What would become of a request if the routes and policies in shadow were in force, and what of that is different.
 //!
-//! What counts is the effect: the shares of the backends, filters, timeouts, retries and policies, or that no route is found. Equal
+//! [`policies`] holds a request against policies. Of routes, what counts is the effect: the shares of the backends, filters, timeouts, retries and policies, or that no route is found. Equal
 //! content under the name of another route is no difference, nor are weights in the same proportion.
+
+pub mod policies;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::ServicePort;
 use model::route::{Backend, Rule};
+
+use self::policies::Effect;
 
 /// Differences that are counted at once, over all places; requests with others are only counted together.
 pub const MAX_DIFFERENCES: usize = 512;
@@ -24,12 +28,17 @@ pub enum Governed<'r> {
     NoRoute,
 }
 
-/// As [`Governed`], by name.
+/// As [`Governed`], by name; or a policy, where it has the last word.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Governor {
     Rule(Arc<str>),
     Service,
     NoRoute,
+    /// `policy` is `Kind/<namespace>/<name>`; empty where it is not known which of those in force it is.
+    Policy {
+        policy: Arc<str>,
+        effect: Effect,
+    },
 }
 
 impl Governed<'_> {
@@ -80,6 +89,8 @@ fn has_same_effect(one: &Rule, other: &Rule) -> bool {
         policy,
         faults,
         session,
+        // Policies are held against requests by themselves.
+        shadow: _,
     } = one;
     *filters == other.filters
         && *timeouts == other.timeouts

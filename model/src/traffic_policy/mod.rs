@@ -376,6 +376,29 @@ impl TrafficPolicy {
             .collect()
     }
 
+    /// The same policy with nothing but these sections, which are named as [`TrafficPolicy::sections`] names them.
+    #[must_use]
+    pub fn only(&self, sections: &[&str]) -> Self {
+        fn kept<T: Clone>(section: &Option<T>, is_named: bool) -> Option<T> {
+            section.clone().filter(|_| is_named)
+        }
+        let named = |name: &str| sections.contains(&name);
+        Self {
+            balance: kept(&self.balance, named("loadBalancer")),
+            outlier: kept(&self.outlier, named("outlierDetection")),
+            health_check: kept(&self.health_check, named("healthCheck")),
+            panic_threshold: kept(&self.panic_threshold, named("panicThreshold")),
+            breaker: kept(&self.breaker, named("circuitBreaker")),
+            connection: kept(&self.connection, named("connections")),
+            retry: kept(&self.retry, named("retry")),
+            timeouts: kept(&self.timeouts, named("timeout")),
+            retry_constraint: kept(&self.retry_constraint, named("retryConstraint")),
+            hedging: kept(&self.hedging, named("hedging")),
+            concurrency: kept(&self.concurrency, named("adaptiveConcurrency")),
+            session: kept(&self.session, named("sessionPersistence")),
+        }
+    }
+
     /// Whether anything in it is about endpoints and their connections, and not only about requests.
     pub fn governs_endpoints(&self) -> bool {
         self.balance.is_some()

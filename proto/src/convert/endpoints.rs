@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use model::endpoint::{Endpoint, EndpointSet, Endpoints, OutsidePort, outside_ip};
 use model::fault::Fault;
+use model::shadow::PolicyShadow;
 use model::{FieldError, Labels, TrafficPolicy};
 
 use super::destination::{protocol_from_wire, protocol_to_wire};
 use super::fault::{fault_from_wire, fault_to_wire};
 use super::gateway::{backend_tls_from_wire, backend_tls_to_wire};
 use super::read::{address, by_port, items, parse, port_number};
+use super::shadow::{policy_shadow_from_wire, policy_shadow_to_wire};
 use super::traffic_policy::{traffic_policy_from_wire, traffic_policy_to_wire};
 use crate::v1;
 
@@ -26,6 +28,7 @@ pub(super) fn endpoints_to_wire(set: &EndpointSet) -> v1::EndpointSet {
         outside,
         policies: set.policies.iter().map(policy_to_wire).collect(),
         faults: set.faults.iter().map(faults_to_wire).collect(),
+        shadow: set.shadow.iter().map(shadow_to_wire).collect(),
     }
 }
 
@@ -44,6 +47,8 @@ pub(super) fn endpoints_from_wire(wire: v1::EndpointSet) -> Result<EndpointSet, 
             .map_err(|error| FieldError::at("policies", error.why))?,
         faults: by_port(items("faults", &wire.faults, faults_from_wire)?)
             .map_err(|error| FieldError::at("faults", error.why))?,
+        shadow: by_port(items("shadow", &wire.shadow, shadow_from_wire)?)
+            .map_err(|error| FieldError::at("shadow", error.why))?,
     })
 }
 
@@ -71,6 +76,20 @@ fn faults_to_wire((port, faults): (&u16, &Vec<Fault>)) -> v1::PortFaults {
 fn faults_from_wire(wire: &v1::PortFaults) -> Result<(u16, Vec<Fault>), FieldError> {
     let faults = items("faults", &wire.faults, fault_from_wire)?;
     Ok((port_number(wire.port)?, faults))
+}
+
+fn shadow_to_wire((port, shadow): (&u16, &PolicyShadow)) -> v1::PortShadow {
+    v1::PortShadow {
+        port: u32::from(*port),
+        policies: Some(policy_shadow_to_wire(shadow)),
+    }
+}
+
+fn shadow_from_wire(wire: &v1::PortShadow) -> Result<(u16, PolicyShadow), FieldError> {
+    let policies = wire.policies.as_ref();
+    let policies = policies.ok_or_else(|| FieldError::at("policies", "is missing"))?;
+    let shadow = policy_shadow_from_wire(policies).map_err(|error| error.within("policies"))?;
+    Ok((port_number(wire.port)?, shadow))
 }
 
 fn endpoint_to_wire(endpoint: &Arc<Endpoint>) -> v1::Endpoint {

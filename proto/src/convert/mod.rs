@@ -11,6 +11,7 @@ mod inbound;
 mod read;
 mod route;
 mod session;
+mod shadow;
 mod stream;
 mod traffic_policy;
 

@@ -14,6 +14,7 @@ use super::fault::{fault_from_wire, fault_to_wire};
 use super::filter::{filter_to_wire, filters_from_wire};
 use super::read::{items, millis, parse};
 use super::session::{session_from_wire, session_to_wire};
+use super::shadow::{policy_shadow_from_wire, policy_shadow_to_wire};
 use super::traffic_policy::{traffic_policy_from_wire, traffic_policy_to_wire};
 use crate::v1;
 
@@ -29,6 +30,7 @@ pub(super) fn rule_to_wire(rule: &Rule) -> v1::Rule {
         session: rule.session.as_ref().map(session_to_wire),
         policy: rule.policy.as_deref().map(traffic_policy_to_wire),
         faults: rule.faults.iter().map(fault_to_wire).collect(),
+        shadow: rule.shadow.as_deref().map(policy_shadow_to_wire),
     }
 }
 
@@ -67,6 +69,13 @@ pub(super) fn rule_from_wire(wire: &v1::Rule) -> Result<Rule, FieldError> {
             None => None,
         },
         faults: items("faults", &wire.faults, fault_from_wire)?,
+        shadow: match &wire.shadow {
+            Some(shadow) => {
+                let read = policy_shadow_from_wire(shadow).map_err(|error| error.within("shadow"))?;
+                Some(Arc::new(read))
+            }
+            None => None,
+        },
     })
 }
 

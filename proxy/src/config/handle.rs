@@ -48,7 +48,7 @@ impl ConfigHandle {
             leave: watch::Sender::new(false),
             left: watch::Sender::new(None),
             progress: Mutex::new(Progress::default()),
-            ledger: Ledger::default(),
+            ledger: Arc::default(),
         });
         (
             Self {
@@ -173,8 +173,8 @@ impl ConfigHandle {
         timeout(within, answer).await.unwrap_or(false)
     }
 
-    /// Where requests are compared with routes in shadow.
-    pub(crate) fn ledger(&self) -> &Ledger {
+    /// Where requests are compared with what is in shadow.
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
         &self.shared.ledger
     }
 
@@ -213,8 +213,8 @@ pub(super) struct Shared {
     /// Whether the control plane was told, once the task has ended.
     pub(super) left: watch::Sender<Option<bool>>,
     progress: Mutex<Progress>,
-    /// How requests compare with routes in shadow.
-    pub(super) ledger: Ledger,
+    /// How requests compare with what is in shadow.
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl Shared {

@@ -206,11 +206,15 @@ fn difference(((now, then), difference): ((Governor, Governor), Difference)) -> 
 }
 
 fn governor(governor: &Governor) -> v1::Governor {
-    use v1::governor::{Governor as Wire, Unrouted};
+    use v1::governor::{Governor as Wire, PolicyEffect, Unrouted};
     let governor = match governor {
         Governor::Rule(name) => Wire::Rule(name.to_string()),
         Governor::Service => Wire::Unrouted(Unrouted::Service.into()),
         Governor::NoRoute => Wire::Unrouted(Unrouted::NoRoute.into()),
+        Governor::Policy { policy, effect } => Wire::Policy(PolicyEffect {
+            policy: policy.to_string(),
+            effect: effect.to_string(),
+        }),
     };
     v1::Governor {
         governor: Some(governor),

@@ -100,6 +100,7 @@ fn endpoints(name: &str) -> v1::VersionedResource {
         outside: None,
         policies: Vec::new(),
         faults: Vec::new(),
+        shadow: Vec::new(),
     };
     versioned(
         &format!("endpoints/{name}"),

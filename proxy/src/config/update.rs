@@ -278,6 +278,7 @@ mod tests {
                 outside: None,
                 policies: Vec::new(),
                 faults: Vec::new(),
+                shadow: Vec::new(),
             })),
         ];
         let resource = (name(), "[0-9]{0,2}|.{0,80}", proptest::option::of(content)).prop_map(
@@ -317,6 +318,7 @@ mod tests {
                     outside: None,
                     policies: Vec::new(),
                     faults: Vec::new(),
+                    shadow: Vec::new(),
                 };
                 let resource = Some(v1::Resource {
                     resource: Some(v1::resource::Resource::Endpoints(set)),

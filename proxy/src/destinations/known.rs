@@ -31,8 +31,8 @@ pub(crate) struct Known {
     pub(crate) target: ServicePort,
     /// Of a request that no rule fits.
     pub(crate) labels: Rc<Labels>,
-    /// Where its requests are compared with routes in shadow; `None` where there are none.
-    watch: Option<Arc<Watch>>,
+    /// Where its requests are compared with what is in shadow; `None` where nothing is.
+    pub(super) watch: Option<Arc<Watch>>,
     /// Whether the policy of any service keeps sessions.
     pub(crate) has_sessions: bool,
     governed: Governed,
@@ -244,6 +244,8 @@ impl Known {
                     None => Verdict::NoRoute,
                 }
             }
+            // Policies alone are in shadow.
+            Governed::Listener(..) if !watch.compares_routes() => return,
             Governed::Listener(plan, place) => plan
                 .shadow_rule(*place, &host::normal(authority), request)
                 .map_or(Verdict::NoRoute, Verdict::Rule),

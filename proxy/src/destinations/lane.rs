@@ -19,8 +19,10 @@ use model::{EndpointSet, ServicePort, TrafficPolicy};
 use super::{Known, Measured};
 use crate::budget::Budget;
 use crate::hedge::Hedges;
+use crate::http::fault::Faults;
 use crate::http::gate::Gate;
 use crate::http::mirror::MirrorTo;
+use crate::shadow::{InForce, Trial};
 use crate::stats::Direction;
 use crate::telemetry::Labels;
 use crate::upstream::Cluster;
@@ -42,8 +44,8 @@ pub(crate) struct Lane {
     pub(crate) hedges: Option<Hedges>,
     /// What governs the endpoints; `None` where no policy does.
     pub(crate) policy: Option<Arc<TrafficPolicy>>,
-    /// What is done to requests on purpose; `None` where nothing is.
-    pub(crate) faults: Option<Rc<[Fault]>>,
+    /// What is done to requests on purpose, or would be; `None` where nothing is.
+    pub(crate) faults: Option<Faults>,
     /// What the rule wants changed in requests, and behind it what the backend does.
     pub(crate) request: Vec<HeaderModifier>,
     /// The same for answers.
@@ -112,16 +114,29 @@ impl Lane {
         };
         let of_port = endpoints.as_ref().and_then(|set| set.faults.get(&target.port));
         let faults = rule.into_iter().flat_map(|rule| &rule.faults);
-        let faults: Rc<[Fault]> = faults.chain(of_port.into_iter().flatten()).cloned().collect();
+        let in_force: Box<[Fault]> = faults.chain(of_port.into_iter().flatten()).cloned().collect();
+        let timeouts = own_timeouts.or(timeouts);
+        let trial = known.watch.as_ref().and_then(|watch| {
+            let in_force = InForce {
+                policy: policy.as_deref(),
+                faults: &in_force,
+                timeouts: &timeouts,
+            };
+            Trial::of(worker, watch, rule, (&target, endpoints.as_deref()), &in_force)
+        });
+        let faults = Faults {
+            in_force,
+            trial: trial.map(Rc::new),
+        };
         let retry = rule
             .and_then(|rule| rule.retry.clone())
             .or_else(|| policy.as_ref().and_then(|policy| policy.retry.clone()));
         let asks_for_status = retry.as_ref().is_some_and(|retry| !retry.grpc_codes.is_empty());
         let measured = known.measured.of(route, &target);
         Ok(Self {
-            faults: Some(faults).filter(|faults| !faults.is_empty()),
+            faults: Some(faults).filter(|faults| !faults.in_force.is_empty() || faults.trial.is_some()),
             cluster: worker.cluster(&apart(governs)),
-            timeouts: own_timeouts.or(timeouts),
+            timeouts,
             grpc_patience: asks_for_status.then_some(worker.limits.grpc_status_patience),
             retry,
             budget: match constrained {

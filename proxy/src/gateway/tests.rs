@@ -144,6 +144,7 @@ fn endpoints(address: SocketAddr) -> Resource {
         endpoints: Endpoints::Outside([(80, port)].into()),
         policies: std::collections::BTreeMap::new(),
         faults: std::collections::BTreeMap::new(),
+        shadow: std::collections::BTreeMap::new(),
     })
 }
 

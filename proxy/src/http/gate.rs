@@ -17,7 +17,7 @@ use model::filter::{Cors, Filter, Redirect, Scheme};
 use super::answer::{Marks, RouteAnswer, Stop};
 use super::auth::Asked;
 use super::replay::ReplaySource;
-use crate::downstream::{Downstream, Front};
+use crate::downstream::Downstream;
 use crate::telemetry::Record;
 use crate::worker::Worker;
 
@@ -36,6 +36,8 @@ pub(crate) struct Arriving<'a> {
     pub(crate) parts: &'a Parts,
     /// Whom it is for, as the client wrote it.
     pub(crate) authority: &'a str,
+    /// The port of the service that is called, or of the gateway's listener.
+    pub(crate) port: u16,
     pub(crate) body: &'a ReplaySource,
     /// When its time is up.
     pub(crate) until: Option<Instant>,
@@ -96,12 +98,7 @@ impl Gate {
         }
         match &self.redirect {
             Some(redirect) => {
-                let location = location(
-                    redirect,
-                    arriving.downstream.front,
-                    arriving.parts,
-                    arriving.authority,
-                );
+                let location = location(redirect, &arriving);
                 Err(answer(redirect.status, location.into_iter().collect()))
             }
             None => Ok(()),
@@ -117,21 +114,23 @@ fn answer(status: StatusCode, headers: HeaderMap) -> Stop {
     }))
 }
 
-fn location(
-    redirect: &Redirect,
-    front: Front,
-    parts: &Parts,
-    authority: &str,
-) -> Option<(http::HeaderName, HeaderValue)> {
+fn location(redirect: &Redirect, arriving: &Arriving<'_>) -> Option<(http::HeaderName, HeaderValue)> {
+    let Arriving {
+        downstream: Downstream { front, .. },
+        parts,
+        authority,
+        port,
+        ..
+    } = arriving;
     let scheme = if front.is_tls { Scheme::Https } else { Scheme::Http };
-    let authority = Authority::try_from(authority).ok();
+    let authority = Authority::try_from(*authority).ok();
     let requested = Requested {
         scheme,
         host: authority.as_ref().map_or("", Authority::host),
-        // A sidecar's client means a port of the Service, which it may write behind the name.
+        // What a sidecar's client writes behind the name is a port of the Service, or a local one that stands for it.
         port: (front.port)
             .or_else(|| authority.as_ref().and_then(Authority::port_u16))
-            .unwrap_or(scheme.well_known_port()),
+            .unwrap_or(*port),
         path: parts.uri.path(),
         query: parts.uri.query(),
     };

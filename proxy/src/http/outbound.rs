@@ -102,6 +102,7 @@ async fn steps(
             downstream,
             parts: &parts,
             authority: written,
+            port: known.target.port,
             body,
             until: Deadline::new(record.started(), &timeouts, until).at(),
             record,
@@ -119,6 +120,7 @@ async fn steps(
             downstream,
             parts: &parts,
             authority: written,
+            port: known.target.port,
             body,
             until: deadline.at(),
             record,
@@ -127,7 +129,8 @@ async fn steps(
         Box::pin(gate.pass(arriving)).await?;
     }
     if let Some(faults) = &lane.faults {
-        Box::pin(fault::inject(worker, faults, &view, &deadline)).await?;
+        let request = (rule.map(|(_, rule)| rule), written, &view);
+        Box::pin(fault::inject(worker, faults, request, &deadline, record)).await?;
     }
     let (affinity, sticky) = match &lane.policy {
         None => (Affinity::default(), sticky),

@@ -19,6 +19,7 @@ use opentelemetry_sdk::trace::SdkTracer;
 use super::spans::{AttemptSpan, RequestSpan};
 use crate::downstream::Downstream;
 use crate::lineage::Answering;
+use crate::shadow::Tried;
 use crate::stats::{Cells, Direction, Registry, Series};
 use crate::upstream::{Permit, Place};
 
@@ -68,8 +69,15 @@ pub(crate) struct Record {
     reason: Option<Reason>,
     response_bytes: u64,
     ended: bool,
-    /// What a circuit breaker counts until the end.
-    held: Option<Permit>,
+    /// What is kept until the end.
+    held: Option<Held>,
+}
+
+enum Held {
+    /// A circuit breaker counts it.
+    Counted(Permit),
+    /// Held against policies in shadow, whether it is counted or not.
+    Tried(Box<Tried>, Option<Permit>),
 }
 
 struct Line {
@@ -194,7 +202,15 @@ impl Record {
 
     /// Keeps a permit until the end.
     pub(crate) fn hold(&mut self, permit: Option<Permit>) {
-        self.held = permit;
+        match &mut self.held {
+            Some(Held::Tried(_, held)) => *held = permit,
+            held => *held = permit.map(Held::Counted),
+        }
+    }
+
+    /// Tells what policies in shadow would have done to the request, at its end.
+    pub(crate) fn try_out(&mut self, tried: Box<Tried>) {
+        self.held = Some(Held::Tried(tried, None));
     }
 
     /// How many attempts were begun.
@@ -259,14 +275,20 @@ impl Record {
 
     /// What follows is another protocol. The permit is kept for [`release`](Self::release).
     pub(crate) fn switched(&mut self) {
-        let held = self.held.take();
+        let permit = match &mut self.held {
+            Some(Held::Tried(_, permit)) => permit.take(),
+            _ => self.release(),
+        };
         self.close();
-        self.held = held;
+        self.held = permit.map(Held::Counted);
     }
 
     /// Gives the permit to whoever goes on.
     pub(crate) fn release(&mut self) -> Option<Permit> {
-        self.held.take()
+        match self.held.take()? {
+            Held::Counted(permit) => Some(permit),
+            Held::Tried(_, permit) => permit,
+        }
     }
 
     pub(crate) fn body_failed(&mut self, reason: Reason) {
@@ -303,8 +325,12 @@ impl Record {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        self.held = None;
+        let held = self.held.take();
         let took = self.started.elapsed();
+        match held {
+            Some(Held::Tried(tried, _counted)) => tried.ended(took, self.reason, self.attempts),
+            counted => drop(counted),
+        }
         let (success, mtls) = (self.is_success(), self.peer.is_some());
         self.labels().cells.finished(took, success, mtls);
         if let Some(span) = self.span.take() {

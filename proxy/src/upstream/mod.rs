@@ -16,7 +16,7 @@ mod watch;
 
 pub(crate) use cluster::{Cluster, Shown, Surroundings, Wanted};
 pub(crate) use dial::{Route, Spoken};
-pub(crate) use joint::{ConnectionPermit, Joints, Permit};
+pub(crate) use joint::{ConnectionPermit, Counted, Joint, Joints, Permit};
 pub(crate) use member::{Picked, Place};
 pub(crate) use pool::{Forwarded, Lease, SendFailure, Upstream};
 pub(crate) use terms::Age;

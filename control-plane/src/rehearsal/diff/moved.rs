@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use decision::traffic::route::Sample;
-use http::HeaderMap;
 use model::gateway::Transport;
 use model::route::{RequestMatch, Rule};
 use model::{Hostname, ServiceName};
@@ -43,7 +42,7 @@ pub(super) fn to_service(
             port => format!("http://{name}.{namespace}:{port}"),
         };
         let end = |(mesh, called): In<'_, Called>, sample: &Sample| match called {
-            Some(called) => called.end(mesh, port, &sample.view(), &HeaderMap::new()),
+            Some(called) => called.end(mesh, port, &sample.view()),
             None => {
                 let why = format!("Service {service} does not exist");
                 refused(decision::Reason::UnknownService, why)
@@ -89,7 +88,7 @@ pub(super) fn through(
             (by_tls, port) => format!("http{}://{host}:{port}", if by_tls { "s" } else { "" }),
         };
         let end = |(mesh, edge): In<'_, Edge>, sample: &Sample| match edge {
-            Some(edge) => edge.end(mesh, (port, by_tls, &host), &sample.view(), &HeaderMap::new()),
+            Some(edge) => edge.end(mesh, (port, by_tls, &host), &sample.view()),
             None => Outcome::NoConnection {
                 why: format!("Gateway {gateway} does not exist"),
             },

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::ServiceName;
 use model::gateway::{HttpRoutes, Listener, Serves, StreamRule};
-use model::resilience::GRPC_STATUS_NAMES;
 use model::route::{Backend, Rule};
+use model::shadow::PolicyShadow;
 
 use super::super::called::{Called, Edge};
-use super::super::words;
+use super::super::{policies, words};
 use super::{Change, Difference, RuleChange};
 
 /// What a rule says, part by part: what each is called, and what it says; empty where it says nothing.
-type Parts = Vec<(&'static str, String)>;
+pub(super) type Parts = Vec<(String, String)>;
 /// By their names.
 type Rules = BTreeMap<String, Parts>;
 
@@ -79,7 +79,7 @@ fn of_listener(listener: &Listener) -> Rules {
             rules
                 .map(|(place, rule)| {
                     let mut parts = parts(rule);
-                    parts.insert(0, ("hosts", hosts(routes, place)));
+                    parts.insert(0, ("hosts".to_owned(), hosts(routes, place)));
                     (rule.name.to_string(), parts)
                 })
                 .collect()
@@ -120,23 +120,26 @@ fn changes(place: &str, old: &Rules, new: &Rules) -> Vec<RuleChange> {
     changes.collect()
 }
 
-fn described(parts: &Parts) -> Vec<String> {
+pub(super) fn described(parts: &Parts) -> Vec<String> {
     let said = parts.iter().filter(|(_, words)| !words.is_empty());
     said.map(|(name, words)| format!("{name}: {words}")).collect()
 }
 
-fn altered(old: &Parts, new: &Parts) -> Vec<String> {
-    let or_none = |words: &str| {
-        if words.is_empty() {
-            "none".to_owned()
-        } else {
-            words.to_owned()
-        }
+/// What is different, by name: each part is there once.
+pub(super) fn altered(old: &Parts, new: &Parts) -> Vec<String> {
+    let words = |parts: &Parts, name: &str| {
+        let part = parts.iter().find(|(known, _)| known == name);
+        let words = part.map(|(_, words)| words.clone());
+        words
+            .filter(|words| !words.is_empty())
+            .unwrap_or_else(|| "none".to_owned())
     };
-    let pairs = old.iter().zip(new);
+    let is_new = |(name, _): &&(String, String)| old.iter().all(|(known, _)| known != name);
+    let names = old.iter().chain(new.iter().filter(is_new)).map(|(name, _)| name);
+    let pairs = names.map(|name| (name, words(old, name), words(new, name)));
     pairs
-        .filter(|((_, old), (_, new))| old != new)
-        .map(|((name, old), (_, new))| format!("{name}: {} → {}", or_none(old), or_none(new)))
+        .filter(|(_, old, new)| old != new)
+        .map(|(name, old, new)| format!("{name}: {old} → {new}"))
         .collect()
 }
 
@@ -151,6 +154,7 @@ fn parts(rule: &Rule) -> Parts {
         session,
         policy,
         faults,
+        shadow,
     } = rule;
     let timeout = |name, time: Option<_>| time.map(|time| format!("{name} {}", words::of_duration(time)));
     let timeouts = [
@@ -158,42 +162,33 @@ fn parts(rule: &Rule) -> Parts {
         timeout("backendRequest", timeouts.backend_request),
     ];
     let retry = retry.as_ref().map(|retry| {
-        let of_grpc = retry.grpc_codes.iter();
-        let of_grpc = of_grpc.filter_map(|code| GRPC_STATUS_NAMES.get(usize::from(*code)));
-        let codes = retry.codes.iter().map(u16::to_string);
-        let codes: Vec<String> = codes.chain(of_grpc.map(ToString::to_string)).collect();
-        let backoff = words::of_duration(retry.backoff);
-        format!(
-            "{} more attempts on {}, backoff {backoff}",
-            retry.attempts,
-            codes.join(" ")
-        )
+        let (codes, backoff) = (words::of_retry_on(retry), words::of_duration(retry.backoff));
+        format!("{} more attempts on {codes}, backoff {backoff}", retry.attempts)
     });
-    vec![
+    let session = session.as_ref().map(words::of_session);
+    let own = [
         ("matches", joined(matches.iter().map(words::of_match), " or ")),
         ("filters", joined(filters.iter().map(words::of_filter), "; ")),
         ("backends", joined(backends.iter().map(of_backend), ", ")),
         ("timeouts", joined(timeouts.into_iter().flatten(), ", ")),
         ("retry", retry.unwrap_or_default()),
-        (
-            "session",
-            session.as_ref().map(words::of_session).unwrap_or_default(),
-        ),
-        (
-            "policy",
-            policy.as_ref().map_or_else(String::new, |policy| {
-                let sections = policy.sections();
-                let said = sections
-                    .iter()
-                    .map(|(name, section)| format!("{name} {section:?}"));
-                joined(said, ", ")
-            }),
-        ),
-        (
-            "faults",
-            joined(faults.iter().map(|fault| fault.policy.to_string()), ", "),
-        ),
-    ]
+        ("session", session.unwrap_or_default()),
+    ];
+    let own = own.map(|(name, words)| (name.to_owned(), words)).into_iter();
+    let policy = policy.iter().flat_map(|policy| policies::fields(policy));
+    let policy = policy.map(|(field, value)| (format!("policy {field}"), value));
+    let faults = faults
+        .iter()
+        .map(|fault| (fault.policy.to_string(), policies::of_fault(fault)));
+    let shadow = shadow.iter().map(|shadow| in_shadow(shadow));
+    own.chain(policy).chain(faults).chain(shadow).collect()
+}
+
+/// Which policies stand beside those in force.
+pub(super) fn in_shadow(shadow: &PolicyShadow) -> (String, String) {
+    let traffic = shadow.traffic.iter().map(|named| named.name.to_string());
+    let faults = shadow.faults.iter().map(|fault| fault.policy.to_string());
+    ("in shadow".to_owned(), joined(traffic.chain(faults), ", "))
 }
 
 fn stream_parts(rule: &StreamRule) -> Parts {
@@ -202,10 +197,9 @@ fn stream_parts(rule: &StreamRule) -> Parts {
         hostnames,
         backends,
     } = rule;
-    vec![
-        ("hosts", joined(hostnames.iter().map(ToString::to_string), ", ")),
-        ("backends", joined(backends.iter().map(of_backend), ", ")),
-    ]
+    let hosts = joined(hostnames.iter().map(ToString::to_string), ", ");
+    let backends = joined(backends.iter().map(of_backend), ", ");
+    vec![("hosts".to_owned(), hosts), ("backends".to_owned(), backends)]
 }
 
 fn joined(words: impl Iterator<Item = String>, between: &str) -> String {

@@ -36,7 +36,8 @@ fn routes_are_in_shadow_where_they_say_so() {
 fn what_cannot_be_in_shadow_is_told_at_the_annotation() {
     let of_kind = |kind: &str| {
         format!(
-            "6:5: metadata.annotations.weft.dev/shadow: has no meaning on a {kind} yet (supported: HTTPRoute, GRPCRoute)"
+            "6:5: metadata.annotations.weft.dev/shadow: has no meaning on a {kind} (supported: HTTPRoute, GRPCRoute, \
+             BackendTrafficPolicy, FaultInjectionPolicy)"
         )
     };
     for kind in ["Service", "TCPRoute"] {

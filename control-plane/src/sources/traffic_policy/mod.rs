@@ -16,6 +16,7 @@ use super::kind::{Kind, ObjectKey, ObjectName};
 use super::reference::{GATEWAY_GROUP, core_is_empty};
 use super::route::duration;
 use super::session::session;
+use super::shadow::{self, Shadow};
 
 /// Most targets of one policy (Gateway API's limit for its own).
 const MAX_TARGETS: usize = 16;
@@ -27,6 +28,8 @@ pub struct TrafficPolicyObject {
     /// In the policy's own namespace; never empty, each once.
     pub targets: Vec<TrafficTarget>,
     pub policy: Arc<TrafficPolicy>,
+    /// `None` for a policy that is in force.
+    pub shadow: Option<Shadow>,
 }
 
 /// One `targetRefs` entry, not yet checked for existence.
@@ -41,6 +44,7 @@ pub struct TrafficTarget {
 
 pub(super) fn policy(at: &At<'_>, policy: BackendTrafficPolicy) -> Option<TrafficPolicyObject> {
     let key = key(at, Kind::BackendTrafficPolicy, &policy.metadata);
+    let shadow = shadow::marker(at, &policy.metadata);
     let (at, spec) = (at.field("spec"), policy.spec);
     let targets = targets(&at, spec.target_refs);
     let health = spec.health_check.unwrap_or_default();
@@ -91,6 +95,7 @@ pub(super) fn policy(at: &At<'_>, policy: BackendTrafficPolicy) -> Option<Traffi
         key: key?,
         targets,
         policy: Arc::new(policy?),
+        shadow,
     })
 }
 

@@ -99,15 +99,10 @@ impl<'s> Judge<'s> {
             Some(Object::BackendTlsPolicy(policy)) => policy::conditions(self.state, policy),
             Some(Object::EndpointSlice(slice)) => of_slice(self.state, slice),
             Some(Object::FaultPolicy(policy)) => {
-                vec![condition(
-                    "Accepted",
-                    "Accepted",
-                    fault::objections(self.state, policy),
-                )]
+                vec![self.policy_condition(policy, fault::objections(self.state, policy))]
             }
             Some(Object::TrafficPolicy(policy)) => {
-                let objections = traffic_policy::objections(self.state, policy);
-                vec![condition("Accepted", "Accepted", objections)]
+                vec![self.policy_condition(policy, traffic_policy::objections(self.state, policy))]
             }
             _ => Vec::new(),
         }

@@ -15,6 +15,7 @@ use crate::view::MeshState;
 use crate::view::attach::Objection;
 use crate::view::attachments::AnyRoute;
 use crate::view::backend_tls::{authorities, backend_tls, is_beaten, is_service};
+use crate::view::shadow::Shadowed;
 
 /// Most ancestors that Gateway API lets a status have.
 const MAX_ANCESTORS: usize = 16;
@@ -97,6 +98,29 @@ impl Judge<'_> {
             name: target.name.clone(),
         });
         self.status_by_ancestor(&conditions(self.state, policy), &targets.collect(), observed)
+    }
+
+    /// Whether a policy of our own group is accepted.
+    pub(super) fn policy_condition(&self, policy: &impl Shadowed, objections: Vec<Objection>) -> Condition {
+        let mut accepted = condition("Accepted", "Accepted", objections);
+        if let Some(note) = self.of_shadow("policy", policy) {
+            accepted.message = joined([accepted.message.as_str(), &note].into_iter());
+        }
+        accepted
+    }
+
+    /// What the owner of an object in shadow should know beside all else.
+    pub(super) fn of_shadow(&self, what: &str, one: &impl Shadowed) -> Option<String> {
+        let shadow = one.shadow()?;
+        let mut note = format!("the {what} is in shadow: requests are compared with it, and none follows it");
+        let replaced = shadow.replaces.as_ref().map(|name| ObjectKey {
+            name: name.clone(),
+            ..one.key().clone()
+        });
+        if let Some(replaced) = replaced.filter(|key| !self.state.objects.contains_key(key)) {
+            note += &format!("; {replaced}, which it would replace, does not exist");
+        }
+        Some(note)
     }
 
     /// The status of a policy of our own group.

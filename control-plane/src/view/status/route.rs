@@ -51,27 +51,11 @@ impl<'s> Judge<'s> {
             let note = "hostnames are ignored, because the parent is a Service";
             accepted.message = joined([accepted.message.as_str(), note].into_iter());
         }
-        if let Some(note) = self.of_shadow(route) {
+        if let Some(note) = route.http().and_then(|route| self.of_shadow("route", route)) {
             accepted.message = joined([accepted.message.as_str(), &note].into_iter());
         }
         let resolved = condition("ResolvedRefs", "ResolvedRefs", unresolved);
         [accepted, resolved].into_iter().chain(dropped).collect()
-    }
-
-    /// What the owner of a route in shadow should know beside all else.
-    fn of_shadow(&self, route: AnyRoute<'_>) -> Option<String> {
-        let route = route.http()?;
-        let shadow = route.shadow.as_ref()?;
-        let mut note =
-            "the route is in shadow: requests are compared with it, and none follows it".to_owned();
-        let replaced = shadow.replaces.as_ref().map(|name| ObjectKey {
-            name: name.clone(),
-            ..route.key.clone()
-        });
-        if let Some(replaced) = replaced.filter(|key| !self.state.objects.contains_key(key)) {
-            note += &format!("; {replaced}, which it would replace, does not exist");
-        }
-        Some(note)
     }
 
     pub(super) fn route_status(&self, object: &'s Object, observed: &Observed) -> Option<Value> {
@@ -82,7 +66,7 @@ impl<'s> Judge<'s> {
             let unresolved = self.unresolved(route, traffic(&parent.to));
             let dropped = accepted.is_ok().then(|| dropped_rules(route)).flatten();
             let mut accepted = condition("Accepted", "Accepted", accepted.err().into_iter().collect());
-            if let Some(note) = self.of_shadow(route) {
+            if let Some(note) = route.http().and_then(|route| self.of_shadow("route", route)) {
                 accepted.message = joined([accepted.message.as_str(), &note].into_iter());
             }
             let resolved = condition("ResolvedRefs", "ResolvedRefs", unresolved);

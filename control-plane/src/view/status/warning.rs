@@ -7,7 +7,8 @@ use model::field::Step;
 use model::filter::Filter;
 use model::gateway::Serves;
 use model::route::Rule;
-use model::{FieldError, FieldPath, ServiceName};
+use model::traffic_policy::CircuitBreaker;
+use model::{FieldError, FieldPath, ServiceName, TrafficPolicy};
 
 use super::Judge;
 use crate::sources::{BackendRef, DEFAULT_CLASS, Object, ObjectKey, Parent, ParentRef, RouteObject};
@@ -76,6 +77,9 @@ impl<'s> Judge<'s> {
                     path: FieldPath(fields.into()),
                     message,
                 }]
+            }
+            Some(Object::TrafficPolicy(policy)) if policy.shadow.is_some() => {
+                unjudged(&policy.policy).into_iter().collect()
             }
             _ => Vec::new(),
         }
@@ -152,6 +156,39 @@ impl<'s> Judge<'s> {
         let hidden = hiding.into_iter();
         hidden.filter_map(|(index, by)| Some((index, by?))).collect()
     }
+}
+
+/// What of a policy in shadow requests are not held against: what endpoints, connections and further attempts would have
+/// been like cannot be said without trying.
+fn unjudged(policy: &TrafficPolicy) -> Option<Warning> {
+    let sections = policy.sections().into_iter().map(|(name, _)| name);
+    let mut without: Vec<&str> = sections
+        .filter(|name| !matches!(*name, "circuitBreaker" | "timeout"))
+        .collect();
+    let only_requests = CircuitBreaker {
+        max_requests: policy
+            .breaker
+            .map_or(CircuitBreaker::DEFAULT, |breaker| breaker.max_requests),
+        ..CircuitBreaker::default()
+    };
+    if policy.breaker.is_some_and(|breaker| breaker != only_requests) {
+        without.push("other limits of circuitBreaker");
+    }
+    if policy
+        .timeouts
+        .is_some_and(|timeouts| timeouts.backend_request.is_some())
+    {
+        without.push("retry.perRetry.timeout");
+    }
+    let message = format!(
+        "in shadow, requests are held against circuitBreaker.maxParallelRequests and timeout.http.requestTimeout, and not \
+         against {}",
+        without.join(", ")
+    );
+    (!without.is_empty()).then(|| Warning {
+        path: FieldPath(vec![Step::Field("spec".to_owned())]),
+        message,
+    })
 }
 
 /// A reference to something that somebody else may know.

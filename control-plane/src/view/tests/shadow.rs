@@ -164,3 +164,88 @@ fn a_gateway_serves_nothing_of_what_is_in_shadow() {
         format!("Accepted true Accepted: {note}")
     );
 }
+
+/// A policy for this target, in shadow where it says what it replaces.
+fn policy(kind: &str, name: &str, replaces: Option<&str>, target: &str, spec: &str) -> String {
+    let annotations = replaces.map_or(String::new(), |name| match name {
+        "" => "weft.dev/shadow: 'true'".to_owned(),
+        name => format!("weft.dev/shadow: 'true', weft.dev/shadow-replaces: {name}"),
+    });
+    format!(
+        "apiVersion: weft.dev/v1alpha1\nkind: {kind}\n\
+         metadata: {{name: {name}, namespace: shop, annotations: {{{annotations}}}}}\n\
+         spec: {{targetRefs: [{target}], {spec}}}\n"
+    )
+}
+
+#[test]
+fn policies_in_shadow_stand_beside_those_in_force_where_they_would_say_something_else() {
+    const TRAFFIC: &str = "BackendTrafficPolicy";
+    const FAULT: &str = "FaultInjectionPolicy";
+    let (cart_a, route) = (
+        "{kind: Service, name: cart, sectionName: a}",
+        "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: first}",
+    );
+    let (limit, abort) = ("circuitBreaker: {}", "abort: {httpStatus: 503}");
+    let mut texts = vec![
+        cart(),
+        in_force("shop/first"),
+        policy(TRAFFIC, "now", None, cart_a, limit),
+        policy(FAULT, "chaos", None, cart_a, abort),
+    ];
+    let state = |texts: &[String]| mesh(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let told = |state: &MeshState| {
+        let set = endpoints(state, &name("shop/cart"));
+        let shadow = set.shadow.iter().map(|(port, shadow)| {
+            let traffic = shadow.traffic.as_ref().map(|named| named.name.to_string());
+            let faults: Vec<_> = shadow
+                .faults
+                .iter()
+                .map(|fault| fault.policy.to_string())
+                .collect();
+            (*port, traffic, faults)
+        });
+        (set.policies.len(), set.faults.len(), shadow.collect::<Vec<_>>())
+    };
+    assert_eq!(told(&state(&texts)), (1, 1, Vec::new()));
+
+    // Younger than one for the same target, it would not count.
+    texts.push(policy(TRAFFIC, "beside", Some(""), cart_a, limit));
+    assert_eq!(told(&state(&texts)), (1, 1, Vec::new()));
+    let condition = |state: &MeshState, policy: &str| {
+        let key = format!("{TRAFFIC}/shop/{policy}").parse().expect("a key");
+        conditions(state, &key).remove(0)
+    };
+    assert_eq!(condition(&state(&texts), "beside").reason, "Conflicted");
+    assert_eq!(condition(&state(&texts), "now").reason, "Accepted");
+
+    // All that would be said is beside it, also where only one kind is in shadow.
+    texts.push(policy(TRAFFIC, "next", Some("now"), cart_a, limit));
+    texts.push(policy(
+        FAULT,
+        "slow",
+        Some(""),
+        "{kind: Service, name: cart}",
+        abort,
+    ));
+    let [chaos, slow] = ["chaos", "slow"].map(|name| format!("{FAULT}/shop/{name}"));
+    let beside = Some(format!("{TRAFFIC}/shop/beside"));
+    let expected = vec![(80, beside, vec![chaos, slow.clone()]), (81, None, vec![slow])];
+    assert_eq!(told(&state(&texts)), (1, 1, expected));
+    assert!(
+        own(&state(&texts)).ports[&80]
+            .rules
+            .iter()
+            .all(|rule| rule.shadow.is_none())
+    );
+
+    texts.push(policy(TRAFFIC, "routes", Some(""), route, limit));
+    let cart = own(&state(&texts));
+    let rule = &cart.ports[&80].rules[0];
+    let shadow = rule.shadow.as_ref().and_then(|shadow| shadow.traffic.as_ref());
+    assert_eq!(
+        shadow.map(|named| &*named.name),
+        Some("BackendTrafficPolicy/shop/routes")
+    );
+    assert_eq!((&rule.policy, &cart.ports[&80].shadow), (&None, &None));
+}

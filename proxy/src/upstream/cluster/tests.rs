@@ -27,6 +27,7 @@ fn set(endpoints: Endpoints) -> Arc<EndpointSet> {
         endpoints,
         policies,
         faults: BTreeMap::new(),
+        shadow: BTreeMap::new(),
     })
 }
 
