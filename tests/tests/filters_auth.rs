@@ -204,17 +204,17 @@ async fn a_body_is_measured_by_its_bytes_and_not_by_its_pieces() {
     let auth = App::answering(|_| Response::new(Bytes::new())).await;
     let rules = format!(
         "- filters: [{}]\n  backendRefs: [{{name: red, port: 80}}]\n",
-        ask("protocol: HTTP, http: {}, forwardBody: {maxSize: 3000}")
+        ask("protocol: HTTP, http: {}, forwardBody: {maxSize: 20000}")
     );
     let shop = Shop::start(&auth, "http", &rules).await;
-    for (size, verdict) in [(3_000, (200, "")), (3_001, (413, "auth_body_too_large"))] {
+    for (size, verdict) in [(20_000, (200, "")), (20_001, (413, "auth_body_too_large"))] {
         let body: Bytes = (0..size).map(|at| (at % 251) as u8).collect();
         let call = request("POST", "http://shop/").body(trickling(&body)).unwrap();
         let answer = shop.visitor.http1().await.send(call).await;
         assert_eq!(answer.verdict(), verdict);
         assert!(answer.status != 200 || answer.body == body);
     }
-    assert_eq!(auth.requests()[0].body.len(), 3_000);
+    assert_eq!(auth.requests()[0].body.len(), 20_000);
 }
 
 #[tokio::test]

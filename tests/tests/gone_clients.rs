@@ -34,8 +34,13 @@ fn get(path: &str) -> Vec<u8> {
 
 /// The application's connection on which a path is asked for.
 async fn asked(app: &Scripted, path: &str) -> usize {
+    asked_again(app, path, 0).await
+}
+
+/// The same, after so many others.
+async fn asked_again(app: &Scripted, path: &str, number: usize) -> usize {
     eventually("the request reaches the application", || async {
-        app.connections(path).first().copied()
+        app.connections(path).get(number).copied()
     })
     .await
 }
@@ -44,12 +49,17 @@ async fn asked(app: &Scripted, path: &str) -> usize {
 async fn a_client_whose_connection_is_reset_takes_its_request_along() {
     let app = silent(&Arc::default()).await;
     let pair = Pair::start(app.address, &[]).await;
-    let mut client = TcpStream::connect(pair.outbound).await.expect("a connection");
-    client.write_all(&get(SILENT)).await.expect("sent");
-    let connection = asked(&app, SILENT).await;
-    client.set_zero_linger().expect("a socket");
-    drop(client);
-    app.ended(connection).await;
+    for (number, sent) in [get(SILENT), [get(SILENT), get("/next")].concat()]
+        .iter()
+        .enumerate()
+    {
+        let mut client = TcpStream::connect(pair.outbound).await.expect("a connection");
+        client.write_all(sent).await.expect("sent");
+        let connection = asked_again(&app, SILENT, number).await;
+        client.set_zero_linger().expect("a socket");
+        drop(client);
+        app.ended(connection).await;
+    }
     pair.assert_unharmed();
 }
 
@@ -111,10 +121,7 @@ async fn a_client_of_a_gateway_that_hangs_up_takes_its_request_along() {
     {
         let mut client = TcpStream::connect(at(port)).await.expect("a connection");
         client.write_all(&sent).await.expect("sent");
-        let connection = eventually("the request reaches the application", || async {
-            app.connections(SILENT).get(number).copied()
-        })
-        .await;
+        let connection = asked_again(&app, SILENT, number).await;
         client.shutdown().await.expect("closed");
         app.ended(connection).await;
         eventually("the record says so", || async {

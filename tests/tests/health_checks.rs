@@ -103,7 +103,6 @@ async fn a_workload_is_checked_over_mtls_as_the_service_that_it_is() {
     assert_eq!(check.header("host"), "pay.default.svc.cluster.local");
 }
 
-/// The checks that came so far.
 fn checks(app: &App) -> Vec<Recorded> {
     let mut requests = app.requests();
     requests.retain(|request| request.uri.path() == "/healthz");
@@ -278,7 +277,7 @@ async fn an_opaque_workload_must_keep_a_connection_open() {
 
 async fn checked_again(app: &App, times: usize) {
     let so_far = checks(app).len();
-    eventually("checks", async || {
+    tests::eventually("checks", async || {
         (checks(app).len() >= so_far + times).then_some(())
     })
     .await;
@@ -314,10 +313,9 @@ async fn checks_end_with_their_policy_though_nobody_calls() {
     }
     // What is on its way may still come.
     checked_again(&apps[2], 3).await;
-    let of_both = || [0, 1].map(|at: usize| checks(&apps[at]).len());
-    let so_far = of_both();
+    let so_far = [checks(&apps[0]).len(), checks(&apps[1]).len()];
     checked_again(&apps[2], 20).await;
-    assert_eq!(of_both(), so_far);
+    assert_eq!([checks(&apps[0]).len(), checks(&apps[1]).len()], so_far);
 }
 
 #[tokio::test]
@@ -328,7 +326,7 @@ async fn a_session_leaves_an_endpoint_that_is_not_well_at_its_next_request() {
     let keeps = format!("{HTTP}\nsessionPersistence: {{type: Header, sessionName: x-session}}");
     let mesh = Mesh::with(&(yaml::outside("pay", 80, "http", &addresses) + &policy(&keeps))).await;
     let visitor = mesh.visitor().await;
-    let token = eventually("a session at a", async || {
+    let token = tests::eventually("a session at a", async || {
         let answer = visitor.get("http://pay/").await;
         (answer.header("x-app") == "a").then(|| answer.header("x-session").to_owned())
     })

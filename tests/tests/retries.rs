@@ -157,7 +157,7 @@ async fn a_body_in_many_pieces_is_sent_again_like_any_other() {
     let mesh = mesh("retry: {codes: [503], attempts: 2, backoff: 1ms}").await;
     let app = failing(503, 2).await;
     let _flaky = flaky(&mesh, &app).await;
-    let body: Bytes = (0..3_000).map(|at| (at % 251) as u8).collect();
+    let body: Bytes = (0..64 * 1024).map(|at| (at % 251) as u8).collect();
     let call = request("POST", "http://flaky/").body(trickling(&body)).unwrap();
     let answer = mesh.visitor().await.http1().await.send(call).await;
     assert_eq!(answer.status, 200);

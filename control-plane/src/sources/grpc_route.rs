@@ -34,7 +34,6 @@ pub(super) fn route(at: &At<'_>, route: GrpcRoute) -> Option<RouteObject> {
     );
     let hostnames = hostnames(&at, spec.hostnames, MAX_HOSTNAMES);
     let rules = at.field("rules").items(spec.rules, MAX_RULES);
-    rule_names(rules.iter().map(|(at, rule)| (at, rule.name.as_deref())));
     let rules: Vec<RouteRule> = rules
         .into_iter()
         .map(|(at, rule)| route_rule(&at, &key, rule))

@@ -41,7 +41,6 @@ pub(super) fn route(at: &At<'_>, route: HttpRoute) -> Option<RouteObject> {
     // Gateway API's default: one rule that matches everything.
     let rules = spec.rules.unwrap_or_else(|| vec![HttpRouteRules::default()]);
     let rules = at.field("rules").items(Some(rules), MAX_RULES);
-    rule_names(rules.iter().map(|(at, rule)| (at, rule.name.as_deref())));
     let rules: Vec<RouteRule> = rules
         .into_iter()
         .map(|(at, rule)| route_rule(&at, &key, rule))

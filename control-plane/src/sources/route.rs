@@ -132,16 +132,6 @@ fn parent_ref(at: &At<'_>, own: &Label, index: usize, parent: HttpRouteParentRef
     })
 }
 
-/// No two rules of a route have one name.
-pub(super) fn rule_names<'r, 'e: 'r>(rules: impl Iterator<Item = (&'r At<'e>, Option<&'r str>)>) {
-    let mut distinct = Distinct::new();
-    for (index, (at, name)) in rules.enumerate() {
-        if let Some(name) = name {
-            distinct.check(&at.field("name"), index, name.to_owned());
-        }
-    }
-}
-
 /// `at` is what has the field `hostnames`.
 pub(super) fn hostnames(at: &At<'_>, list: Option<Vec<String>>, most: usize) -> Vec<Hostname> {
     let items = at.field("hostnames").items(list, most);
@@ -274,7 +264,7 @@ pub(super) fn duration(at: &At<'_>, text: &str) -> Option<Duration> {
     ))
 }
 
-/// `at` is the spec of a route with these rules.
+/// No two rules of a route have one name. `at` is the spec of a route with these rules.
 pub(super) fn rule_names(at: &At<'_>, rules: &[RouteRule]) {
     let mut names = Distinct::new();
     for (index, rule) in rules.iter().enumerate() {

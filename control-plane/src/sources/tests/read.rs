@@ -141,3 +141,19 @@ fn each_document_keeps_its_own_text() {
         assert_eq!(only(&document.text), document.object);
     }
 }
+
+#[test]
+fn an_app_protocol_is_the_same_in_capitals() {
+    let of = |protocol: &str| {
+        let text = format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: a}}, spec: {{ports: [{{port: 1, appProtocol: {protocol}}}]}}}}"
+        );
+        match only(&text) {
+            Object::Service(service) => service.ports[&1].protocol,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (written, same) in [("HTTPS", "https"), ("Http", "http"), ("Kubernetes.io/H2C", "h2c")] {
+        assert_eq!(of(written), of(same));
+    }
+}
