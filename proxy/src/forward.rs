@@ -194,22 +194,23 @@ pub(crate) async fn attempt(
     limit: Option<AttemptLimit>,
 ) -> Result<Forwarded, Failure> {
     let sending = picked.member.upstream.send(parts, body, plan.spoken);
-    let sent = match limit {
+    let mut sent = match limit {
         None => sending.await.map_err(Failure::Send),
         Some(limit) => match timeout_at(limit.at.into(), sending).await {
             Ok(sent) => sent.map_err(Failure::Send),
             Err(_) => Err(Failure::TimedOut(limit.reason)),
         },
     };
-    let sent = match sent {
-        Ok(forwarded) => match plan.lane.grpc_patience {
-            Some(patience) if is_undecided(&forwarded) && body.is_whole() => {
-                Box::pin(peek(forwarded, limit, patience)).await
-            }
-            _ => Ok(forwarded),
-        },
-        failed => failed,
-    };
+    // Where there is nothing to wait for, the answer is not moved.
+    if let (Some(patience), Ok(forwarded)) = (plan.lane.grpc_patience, &sent)
+        && is_undecided(forwarded)
+        && body.is_whole()
+    {
+        sent = match sent {
+            Ok(forwarded) => Box::pin(peek(forwarded, limit, patience)).await,
+            failed => failed,
+        };
+    }
     match sent {
         Ok(mut forwarded) => {
             let now = Instant::now();

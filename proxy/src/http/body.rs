@@ -312,17 +312,18 @@ impl ResponseBody {
         let Self::Upstream(passing) = self else {
             return None;
         };
-        match passing.answer.take() {
-            Some(Answer::Switched(upstream, first)) => Some(Switched {
-                upstream,
-                first,
-                permit: passing.record.release(),
-            }),
-            other => {
-                passing.answer = other;
-                None
-            }
+        // Looked at first: other answers are not moved for it.
+        if !matches!(passing.answer, Some(Answer::Switched(..))) {
+            return None;
         }
+        let Some(Answer::Switched(upstream, first)) = passing.answer.take() else {
+            return None;
+        };
+        Some(Switched {
+            upstream,
+            first,
+            permit: passing.record.release(),
+        })
     }
 
     /// Sends on what is left of the request, while the answer cannot be passed on. Ready when the request's time is up:

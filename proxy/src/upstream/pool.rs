@@ -13,7 +13,7 @@ use super::dial::{Route, Spoken};
 use super::terms::{Age, Leave, Terms};
 use super::watch::{Watch, look_after};
 use crate::http::body::Answer;
-use crate::http::http1::{self, Wire};
+use crate::http::http1::{self, UpstreamWire};
 use crate::http::http2;
 use crate::http::replay::ReplaySource;
 use crate::leg::Leg;
@@ -40,7 +40,7 @@ pub(crate) struct Upstream {
 
 /// An HTTP/1.1 connection out of use.
 pub(super) struct Idle {
-    wire: Wire,
+    wire: UpstreamWire,
     since: Instant,
     age: Age,
 }
@@ -83,8 +83,8 @@ impl Lease {
         upstream.watch();
         let mut idle = upstream.idle.borrow_mut();
         if idle.len() < upstream.limits.pool_idle_connections {
-            wire.rest();
-            if !wire.is_quiet(&upstream.watch.clone().into()) {
+            wire.get_mut().rest();
+            if !wire.get_mut().is_quiet(&upstream.watch.clone().into()) {
                 return;
             }
             idle.push(Idle {
@@ -207,7 +207,7 @@ impl Upstream {
         };
         let mut idle = self.idle.borrow_mut();
         let watch = self.watch.clone().into();
-        idle.retain_mut(|idle| keep(idle.since, &idle.age) && idle.wire.is_quiet(&watch));
+        idle.retain_mut(|idle| keep(idle.since, &idle.age) && idle.wire.get_mut().is_quiet(&watch));
         self.http2.borrow_mut().retain(|connection| {
             let unused = terms.as_ref().and_then(|_| connection.unused_since());
             !connection.is_gone() && unused.is_none_or(|since| keep(since, &connection.age()))
@@ -253,7 +253,7 @@ impl Upstream {
     fn take_idle(&self) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut last) = idle.pop() {
-            if last.since.elapsed() < self.idle_timeout.get() && last.wire.is_quiet(Waker::noop()) {
+            if last.since.elapsed() < self.idle_timeout.get() && last.wire.get_mut().is_quiet(Waker::noop()) {
                 let terms = self.terms.borrow();
                 if terms.as_ref().is_none_or(|terms| terms.keeps(&last.age)) {
                     return Some(last);
@@ -265,7 +265,7 @@ impl Upstream {
 
     /// A new connection, and that it is none which was used before; where a policy lets no more be opened, perhaps one
     /// that was.
-    async fn open_http1(&self) -> Result<(Wire, Age, bool), Reason> {
+    async fn open_http1(&self) -> Result<(UpstreamWire, Age, bool), Reason> {
         let terms = self.terms.borrow().clone();
         let leg = match terms {
             None => self.dial(Spoken::Http1).await?,

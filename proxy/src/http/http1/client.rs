@@ -20,14 +20,18 @@ use crate::http::replay::ReplayBody;
 use crate::leg::Leg;
 use crate::upstream::SendFailure;
 
-/// A connection on which one exchange may follow another.
-pub(crate) fn connection(leg: Leg, limits: &MessageLimits) -> Wire {
-    Wire::new(leg, BytesMut::new(), Http1Reader::responses(*limits))
+/// A connection on which one exchange may follow another. Boxed: answers carry it, and are moved often.
+pub(crate) type UpstreamWire = Box<RefCell<Wire>>;
+
+/// A connection that is new.
+pub(crate) fn connection(leg: Leg, limits: &MessageLimits) -> UpstreamWire {
+    let wire = Wire::new(leg, BytesMut::new(), Http1Reader::responses(*limits));
+    Box::new(RefCell::new(wire))
 }
 
 /// An exchange that has begun.
 pub(crate) struct Exchange {
-    wire: RefCell<Wire>,
+    wire: UpstreamWire,
     /// What is still to be sent; `None` once the request is whole.
     sending: Option<(Sender, ReplayBody)>,
     cut: Option<Cut>,
@@ -38,17 +42,18 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// Begins with a connection that is new or was left by an exchange that is over.
-    pub(crate) fn begin(mut wire: Wire, parts: &request::Parts, body: ReplayBody) -> Self {
+    pub(crate) fn begin(mut wire: UpstreamWire, parts: &request::Parts, body: ReplayBody) -> Self {
         let upgrade = parts.headers.contains_key(http::header::UPGRADE);
-        wire.expect_response(ResponseTo {
+        let begun = wire.get_mut();
+        begun.expect_response(ResponseTo {
             head: parts.method == Method::HEAD,
             upgrade: upgrade.then_some(Upgrade::WebSocket),
         });
-        let out = wire.head();
+        let out = begun.head();
         head::write_request(out, parts);
         let framing = Framing::of_request(out, &parts.method, &parts.headers, body.size_hint().exact());
         Self {
-            wire: RefCell::new(wire),
+            wire,
             sending: Some((Sender::new(framing), body)),
             cut: None,
             left: None,
@@ -150,9 +155,9 @@ impl Exchange {
     }
 
     /// The connection, if another exchange may follow: both messages are whole, and nothing stands behind them.
-    pub(crate) fn into_reusable(self) -> Option<Wire> {
-        let wire = self.wire.into_inner();
-        (self.ended && self.sending.is_none() && wire.is_reusable()).then_some(wire)
+    pub(crate) fn into_reusable(mut self) -> Option<UpstreamWire> {
+        let is_over = self.ended && self.sending.is_none();
+        (is_over && self.wire.get_mut().is_reusable()).then_some(self.wire)
     }
 
     /// The connection after it was switched to another protocol, with what was already read of that.

@@ -7,5 +7,6 @@ mod sender;
 pub(crate) mod server;
 mod wire;
 
+pub(crate) use client::UpstreamWire;
 pub(crate) use server::ClientWire;
-pub(crate) use wire::{Arrival, ReadFailure, Wire};
+pub(crate) use wire::{Arrival, ReadFailure};
