@@ -129,7 +129,13 @@ pub(crate) fn certified_key(
     let chain = certificates(&certificate.chain).map_err(|error| error.within("chain"))?;
     let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes())
         .map_err(|error| FieldError::at("key", error.to_string()))?;
-    CertifiedKey::from_der(chain, key, provider).map_err(|error| FieldError::at("key", error.to_string()))
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+        let field = match error {
+            Error::InvalidCertificate(_) => "chain",
+            _ => "key",
+        };
+        FieldError::at(field, error.to_string())
+    })
 }
 
 /// All certificates of a PEM text; there is one at least.

@@ -313,18 +313,24 @@ async fn a_port_may_come_to_serve_something_else() {
 async fn a_certificate_that_cannot_be_used_is_refused_by_its_field() {
     let mut room = Room::start().await;
     let pem = |tag: &str| format!("-----BEGIN {tag}-----\nAAAA\n-----END {tag}-----\n");
-    let certificate = Certificate::new(pem("CERTIFICATE"), pem("PRIVATE KEY")).expect("PEM");
-    let tls = TlsTermination {
-        certificates: vec![Arc::new(certificate)],
-        clients: None,
-    };
-    let https = listener("https", free_port().await, Serves::Https(tls, to_pay()));
-    let said = room.configure(vec![gateway(vec![https])]).await;
-    let [Message::Refuse(refusal)] = &said[..] else {
-        panic!("{said:?}")
-    };
-    assert_eq!(refusal.resource, "gateway/shop/checkout");
-    assert_eq!(refusal.field, "listeners[0].https.tls.certificates[0].chain");
+    let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+    for (key, field) in [(key, "chain"), (pem("PRIVATE KEY"), "key")] {
+        let certificate = Certificate::new(pem("CERTIFICATE"), key).expect("PEM");
+        let tls = TlsTermination {
+            certificates: vec![Arc::new(certificate)],
+            clients: None,
+        };
+        let https = listener("https", free_port().await, Serves::Https(tls, to_pay()));
+        let said = room.configure(vec![gateway(vec![https])]).await;
+        let [Message::Refuse(refusal)] = &said[..] else {
+            panic!("{said:?}")
+        };
+        assert_eq!(refusal.resource, "gateway/shop/checkout");
+        assert_eq!(
+            refusal.field,
+            format!("listeners[0].https.tls.certificates[0].{field}")
+        );
+    }
 }
 
 #[tokio::test]
