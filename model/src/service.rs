@@ -46,15 +46,46 @@ pub enum AppProtocol {
     Tcp,
 }
 
+/// Names of IANA's registry, and those that are used beside them.
+const OPAQUE_PROTOCOLS: [&str; 18] = [
+    "tcp",
+    "tls",
+    "https",
+    "amqp",
+    "amqps",
+    "kafka",
+    "ldap",
+    "ldaps",
+    "memcache",
+    "mongo",
+    "mongodb",
+    "mqtt",
+    "mysql",
+    "nats",
+    "postgres",
+    "postgresql",
+    "redis",
+    "smtp",
+];
+
+fn is_of_somebody_else(text: &str) -> bool {
+    text.split_once('/')
+        .is_some_and(|(domain, _)| domain.contains('.') && domain != "kubernetes.io")
+}
+
 impl AppProtocol {
-    /// Reads `appProtocol`. Unknown values are refused rather than guessed.
+    /// Reads `appProtocol`, in capitals or not. What is well known not to be HTTP is opaque, and so is what somebody else has
+    /// a name of their own for (`example.com/name`). Other values are refused rather than guessed.
     pub fn from_app_protocol(text: &str) -> Result<Self, FieldError> {
         match text.to_ascii_lowercase().as_str() {
+            opaque if OPAQUE_PROTOCOLS.contains(&opaque) => Ok(Self::Tcp),
+            of_somebody if is_of_somebody_else(of_somebody) => Ok(Self::Tcp),
             "http" | "kubernetes.io/ws" => Ok(Self::Http),
             "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => Ok(Self::Http2),
-            "tcp" | "tls" | "https" | "kubernetes.io/wss" => Ok(Self::Tcp),
+            "kubernetes.io/wss" => Ok(Self::Tcp),
             _ => Err(FieldError::new(format!(
-                "{text:?} is not a known appProtocol (http, kubernetes.io/h2c, http2, grpc, kubernetes.io/ws, tcp, tls)"
+                "{text:?} is not a known appProtocol (http, kubernetes.io/h2c, http2, grpc, kubernetes.io/ws, tcp, tls, or of \
+                 protocols such as mysql and redis)"
             ))),
         }
     }

@@ -119,10 +119,6 @@ fn frame_of(arrival: Result<Arrival, ReadFailure>) -> Option<Result<Frame<Bytes>
 }
 
 /// An upstream's answer behind its head.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made once per attempt, and mostly the large one"
-)]
 pub(crate) enum Answer {
     Http1 {
         exchange: client::Exchange,

@@ -123,7 +123,7 @@ fn what_is_wrong_in_a_slice_is_found_at_its_place() {
         (
             one().replace("appProtocol: tcp", "appProtocol: gopher"),
             "10:18: ports[0].appProtocol: \"gopher\" is not a known appProtocol \
-             (http, kubernetes.io/h2c, http2, grpc, kubernetes.io/ws, tcp, tls)",
+             (http, kubernetes.io/h2c, http2, grpc, kubernetes.io/ws, tcp, tls, or of protocols such as mysql and redis)",
         ),
         (
             one().replace("endpoints:", "  - {name: sql, port: 1}\nendpoints:"),

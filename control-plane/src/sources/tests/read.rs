@@ -143,7 +143,7 @@ fn each_document_keeps_its_own_text() {
 }
 
 #[test]
-fn an_app_protocol_is_the_same_in_capitals() {
+fn an_app_protocol_is_the_same_in_capitals_and_opaque_where_somebody_elses() {
     let of = |protocol: &str| {
         let text = format!(
             "{{apiVersion: v1, kind: Service, metadata: {{name: a}}, spec: {{ports: [{{port: 1, appProtocol: {protocol}}}]}}}}"
@@ -153,7 +153,13 @@ fn an_app_protocol_is_the_same_in_capitals() {
             other => panic!("{other:?}"),
         }
     };
-    for (written, same) in [("HTTPS", "https"), ("Http", "http"), ("Kubernetes.io/H2C", "h2c")] {
-        assert_eq!(of(written), of(same));
+    for (written, same) in [
+        ("HTTPS", "https"),
+        ("Http", "http"),
+        ("Kubernetes.io/H2C", "h2c"),
+        ("redis", "tcp"),
+        ("acme.io/rpc", "tcp"),
+    ] {
+        assert_eq!(of(written), of(same), "{written}");
     }
 }

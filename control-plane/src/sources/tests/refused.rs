@@ -124,7 +124,7 @@ fn what_is_wrong_in_a_service_is_found_at_its_place() {
         (
             "  ports: [{port: 80, appProtocol: gopher}]\n",
             "6:35: spec.ports[0].appProtocol: \"gopher\" is not a known appProtocol \
-             (http, kubernetes.io/h2c, http2, grpc, kubernetes.io/ws, tcp, tls)",
+             (http, kubernetes.io/h2c, http2, grpc, kubernetes.io/ws, tcp, tls, or of protocols such as mysql and redis)",
         ),
         (
             "  ports: [{name: a, port: 80}, {name: b, port: 80}]\n",
