@@ -108,9 +108,18 @@ fn print_yaml(objects: &[Object]) {
     }
 }
 
+/// Conditions that say by being true that something is amiss.
+const AMISS_WHERE_TRUE: [&str; 2] = ["PartiallyInvalid", "InsecureFrontendValidationMode"];
+
 /// `Accepted, ResolvedRefs=False (BackendNotFound: no Service default/x)`.
 pub(crate) fn conditions(conditions: &[Condition]) -> String {
     let text = |condition: &Condition| match condition.status {
+        true if AMISS_WHERE_TRUE.contains(&condition.r#type.as_str()) => {
+            format!(
+                "{} ({}: {})",
+                condition.r#type, condition.reason, condition.message
+            )
+        }
         true => condition.r#type.clone(),
         false => format!(
             "{}=False ({}: {})",

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::mesh::{ConfigChange, Delete, Mesh, Upsert};
 use crate::sources::{
-    DEBOUNCE, Diagnostic, MAX_DIAGNOSTICS, ObjectKey, WatchError, Watcher, parse_documents, read_folder,
+    DEBOUNCE, Diagnostic, MAX_DIAGNOSTICS, ObjectKey, WatchError, Watcher, parse_whole_documents, read_folder,
 };
 use crate::store::ObjectRecord;
 use crate::tasks::Tasks;
@@ -123,18 +123,7 @@ fn changes_of(
     let mut kept: BTreeSet<&str> = BTreeSet::new();
     for (path, text) in files {
         let name = file_name(path);
-        let documents = parse_documents(path, text).and_then(|documents| {
-            let unusable: Vec<Diagnostic> = documents
-                .iter()
-                .flat_map(|document| document.unusable(path))
-                .collect();
-            if unusable.is_empty() {
-                Ok(documents)
-            } else {
-                Err(unusable)
-            }
-        });
-        let documents = match documents {
+        let documents = match parse_whole_documents(path, text) {
             Ok(documents) => documents,
             Err(found) => {
                 problems.extend(found);

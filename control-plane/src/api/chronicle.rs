@@ -2,8 +2,7 @@
 //! was last seen to be different.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use model::WorkloadId;
@@ -16,16 +15,13 @@ use crate::sources::ObjectKey;
 use crate::store::ObjectRecord;
 use crate::stream::{Fleet, ProxyRecord};
 use crate::tasks::Tasks;
-use crate::view::{Judge, MeshState};
+use crate::view::{Judge, MeshState, Observed};
 
 /// How long changes are gathered before all conditions are looked at again. So much later than it came about a change may be
-/// dated.
+/// dated, or by as long as looking rests ([`REST`]).
 const GATHER: Duration = Duration::from_secs(1);
 /// The share of its time that looking may take: after it, it rests this many times as long.
 const REST: u32 = 20;
-/// Objects that are looked at before others may have the state.
-const OBJECTS_AT_ONCE: usize = 256;
-
 /// When each condition of each object last changed between true and false. It is not stored: after a restart a condition counts
 /// as it is from the last change of its object, until it is seen to change.
 #[derive(Debug, Default)]
@@ -49,13 +45,31 @@ struct Since {
     time: String,
 }
 
+/// What of a record counts here.
+struct Written {
+    key: ObjectKey,
+    created: u64,
+    observed: Observed,
+}
+
+impl Written {
+    fn of(key: &ObjectKey, record: &ObjectRecord) -> Self {
+        Self {
+            key: key.clone(),
+            created: record.created,
+            observed: observed(record),
+        }
+    }
+}
+
 impl Chronicle {
     /// Dates the conditions of a status as they are now.
-    pub(super) fn date(&self, key: &ObjectKey, record: &ObjectRecord, now: SystemTime, status: &mut Value) {
+    /// `created` is the record's.
+    pub(super) fn date(&self, key: &ObjectKey, created: u64, now: SystemTime, status: &mut Value) {
         let mut objects = self.objects();
-        let before = objects.remove(key).filter(|seen| seen.created == record.created);
+        let before = objects.remove(key).filter(|seen| seen.created == created);
         let mut seen = Seen {
-            created: record.created,
+            created,
             conditions: BTreeMap::new(),
         };
         let now = time(unix(now));
@@ -83,7 +97,7 @@ impl Chronicle {
     }
 
     /// Looks whenever something may have changed, until the control plane stops.
-    pub(crate) async fn follow(&self, mesh: &Mesh, fleet: &Fleet, tasks: &Tasks) {
+    pub(crate) async fn follow(self: &Arc<Self>, mesh: &Mesh, fleet: &Fleet, tasks: &Tasks) {
         let (mut generations, mut proxies) = (mesh.generations(), fleet.watch());
         loop {
             let began = Instant::now();
@@ -103,22 +117,18 @@ impl Chronicle {
         }
     }
 
-    async fn look(&self, mesh: &Mesh, fleet: &Fleet) {
-        let mut from = Bound::Unbounded;
-        loop {
-            let proxies = fleet.records();
-            let now = SystemTime::now();
-            let last = mesh.read_written(|state, records| {
-                let next = records.range((from.as_ref(), Bound::Unbounded));
-                let next: Vec<_> = next.take(OBJECTS_AT_ONCE).collect();
-                self.look_at(state, &proxies, &next, now);
-                next.last().map(|(key, _)| (*key).clone())
-            });
-            match last {
-                Some(last) => from = Bound::Excluded(last),
-                None => break,
-            }
-            tokio::task::yield_now().await;
+    async fn look(self: &Arc<Self>, mesh: &Mesh, fleet: &Fleet) {
+        let proxies = fleet.records();
+        // A copy: nobody waits for what is worked out from it.
+        let (state, written) = mesh.read_written(|state, records| {
+            let written = records.iter();
+            let written: Vec<_> = written.map(|(key, record)| Written::of(key, record)).collect();
+            (state.clone(), written)
+        });
+        let (this, now) = (self.clone(), SystemTime::now());
+        let looking = tokio::task::spawn_blocking(move || this.look_at(&state, &proxies, &written, now));
+        if looking.await.is_err() {
+            tracing::error!("conditions were not looked at to the end");
         }
         mesh.read_written(|_, records| {
             self.objects().retain(|key, _| records.contains_key(key));
@@ -129,14 +139,14 @@ impl Chronicle {
         &self,
         state: &MeshState,
         proxies: &BTreeMap<WorkloadId, ProxyRecord>,
-        objects: &[(&ObjectKey, &ObjectRecord)],
+        objects: &[Written],
         now: SystemTime,
     ) {
         let reports = reports(state, proxies);
         let judge = Judge::new(state, &reports);
-        for (key, record) in objects {
-            if let Some(mut status) = judge.status(key, &observed(record)) {
-                self.date(key, record, now, &mut status);
+        for written in objects {
+            if let Some(mut status) = judge.status(&written.key, &written.observed) {
+                self.date(&written.key, written.created, now, &mut status);
             }
         }
     }
@@ -233,7 +243,7 @@ mod tests {
             .unwrap();
         chronicle.date(
             &key,
-            record,
+            record.created,
             SystemTime::UNIX_EPOCH + Duration::from_secs(now),
             &mut status,
         );
@@ -294,7 +304,7 @@ mod tests {
         let key: ObjectKey = "HTTPRoute/default/r".parse().unwrap();
         for (second, state) in [(11, state(&[&cart, ROUTE])), (12, state(&[&cart, &gone, ROUTE]))] {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-            chronicle.look_at(&state, &BTreeMap::new(), &[(&key, &first)], now);
+            chronicle.look_at(&state, &BTreeMap::new(), &[Written::of(&key, &first)], now);
         }
         assert_eq!(
             shown(&chronicle, &state(&[&cart, &gone, ROUTE]), &first, 99),

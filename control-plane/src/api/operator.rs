@@ -129,7 +129,7 @@ impl Operator for OperatorService {
             let objects = chosen.map(|(key, record)| {
                 let mut status = judge.status(key, &observed(record));
                 if let Some(status) = &mut status {
-                    self.chronicle.date(key, record, now, status);
+                    self.chronicle.date(key, record.created, now, status);
                 }
                 v1::Object {
                     name: Some(name_to_wire(key)),

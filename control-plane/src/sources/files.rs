@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Diagnostic, Document, ObjectKey, parse_documents};
+use super::{Diagnostic, Document, ObjectKey, parse_documents, parse_whole_documents};
 
 /// A document, and the name of the file that it stands in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,11 @@ pub fn parse_files<'t>(
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
     let mut seen: BTreeMap<ObjectKey, &str> = BTreeMap::new();
     for (file, text) in files {
-        let found = match parse_documents(file, text) {
+        let parse = match unusable {
+            Unusable::Refused => parse_whole_documents,
+            Unusable::LeftOut => parse_documents,
+        };
+        let found = match parse(file, text) {
             Ok(found) => found,
             Err(found) => {
                 problems.extend(found);
@@ -39,9 +43,6 @@ pub fn parse_files<'t>(
             }
         };
         for document in found {
-            if unusable == Unusable::Refused {
-                problems.extend(document.unusable(file));
-            }
             let key = document.object.key();
             if let Some(other) = seen.insert(key.clone(), file) {
                 let why = format!("{key} is already given in {other}");

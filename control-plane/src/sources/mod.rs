@@ -85,6 +85,21 @@ pub struct Document {
     pub line: u32,
 }
 
+/// As [`parse_documents`], where a rule that cannot be followed is a problem as well.
+///
+/// # Errors
+/// As for [`parse_documents`].
+pub fn parse_whole_documents(file: &str, text: &str) -> Result<Vec<Document>, Vec<Diagnostic>> {
+    let documents = parse_documents(file, text)?;
+    let unusable = documents.iter().flat_map(|document| document.unusable(file));
+    let unusable: Vec<Diagnostic> = unusable.take(MAX_DIAGNOSTICS).collect();
+    if unusable.is_empty() {
+        Ok(documents)
+    } else {
+        Err(unusable)
+    }
+}
+
 /// Reads every document of a YAML file; `file` is its name in messages. Empty documents are skipped.
 ///
 /// # Errors

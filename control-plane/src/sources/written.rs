@@ -5,7 +5,7 @@ use serde_json::Value;
 use serde_saphyr::SerializerOptions;
 
 use super::tree::{Node, Place};
-use super::{Diagnostic, Document, Object, build, split};
+use super::{Diagnostic, Document, MAX_DIAGNOSTICS, Object, build, split};
 
 /// What a text of exactly one document says, its comments left out. `None` for any other text.
 pub fn value_of(text: &str) -> Option<Value> {
@@ -18,7 +18,11 @@ impl Document {
         let Object::Route(route) = &self.object else {
             return Vec::new();
         };
-        let errors = route.rules.iter().flat_map(|rule| &rule.unusable);
+        let errors = route
+            .rules
+            .iter()
+            .flat_map(|rule| &rule.unusable)
+            .take(MAX_DIAGNOSTICS);
         let placed = errors.map(|error| {
             let (line, column) = self.place_of(&error.path);
             Diagnostic {

@@ -234,7 +234,8 @@ impl<'s> Attachments<'s> {
             let Some(routes) = self.routes.get_mut(place) else {
                 continue;
             };
-            if routes.iter().any(|other| other.route.key() == route.key()) {
+            // One route after the other: where it is attached already, it was the last.
+            if routes.last().is_some_and(|last| last.route.key() == route.key()) {
                 is_attached = true;
                 continue;
             }

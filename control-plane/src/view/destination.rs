@@ -62,18 +62,16 @@ pub fn destination_for(state: &MeshState, name: &ServiceName, caller: &Label) ->
         // Of the Service's own routes and the caller's, the latter count in either world, where there are some.
         let would_be = (shadow.is_some() || port.shadow.is_some()).then(|| {
             let of_caller = shadow.unwrap_or_else(|| rules.clone());
-            match of_caller.is_empty() {
+            match of_caller.is_empty() && streams.is_empty() {
                 true => port.shadow.take().unwrap_or_else(|| port.rules.clone()),
                 false => of_caller,
             }
         });
-        if !rules.is_empty() {
-            port.rules = rules;
+        // Of whatever kind the caller's are, they take the place of the Service's of every kind.
+        if !rules.is_empty() || !streams.is_empty() {
+            (port.rules, port.streams) = (rules, streams);
         }
         port.shadow = would_be.filter(|would_be| *would_be != port.rules);
-        if !streams.is_empty() {
-            port.streams = streams;
-        }
     }
     Some(destination)
 }

@@ -164,11 +164,6 @@ impl MeshState {
         oldest_first(aged.collect(), |route| &route.key)
     }
 
-    /// Whether there is an object of this kind in a namespace.
-    pub(super) fn has_some(&self, kind: Kind, namespace: &Label) -> bool {
-        self.objects_in(kind, namespace).next().is_some()
-    }
-
     /// Every object of a kind with its age, by namespace and name.
     pub(super) fn all_of(&self, kind: Kind) -> impl Iterator<Item = &StoredObject> {
         let first = LOWEST.parse().ok().zip(LOWEST.parse().ok());
@@ -204,7 +199,11 @@ impl MeshState {
     }
 
     /// Keys sort by kind, then namespace, so that one namespace's objects of a kind stand together.
-    fn objects_in<'a>(&'a self, kind: Kind, namespace: &'a Label) -> impl Iterator<Item = &'a StoredObject> {
+    pub(super) fn objects_in<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: &'a Label,
+    ) -> impl Iterator<Item = &'a StoredObject> {
         let first = LOWEST.parse().ok().map(|name| ObjectKey {
             kind,
             namespace: namespace.clone(),

@@ -125,7 +125,13 @@ impl<'s> Judge<'s> {
         kind: Kind,
         namespace: &Label,
     ) -> Result<(), Objection> {
-        if !more_specific(kind).any(|other| self.state.has_some(other, namespace)) {
+        let asks = |other: Kind| {
+            let routes = self.state.objects_in(other, namespace);
+            let routes = routes.filter_map(|stored| AnyRoute::of(&stored.object));
+            let mut parents = routes.flat_map(|route| route.written_parents());
+            parents.any(|parent| matches!(&parent.to, Parent::Service(name) if *name == *service))
+        };
+        if !more_specific(kind).any(asks) {
             return Ok(());
         }
         let destination = self.destination(service, namespace);

@@ -55,6 +55,34 @@ fn a_consumer_route_is_for_callers_of_its_own_namespace_alone() {
 }
 
 #[test]
+fn a_consumer_route_of_another_kind_takes_the_place_of_the_services_own() {
+    let of = |kind: &str, name: &str| {
+        any_route(
+            kind,
+            name,
+            "{parentRefs: [{group: '', kind: Service, name: db, namespace: shop}], \
+             rules: [{backendRefs: [{name: db, namespace: shop, port: 1}]}]}",
+        )
+    };
+    for (own, callers) in [("HTTPRoute", "TCPRoute"), ("TCPRoute", "HTTPRoute")] {
+        let state = mesh(&[
+            &service("shop/db", "[{port: 1}]"),
+            &of(own, "shop/own"),
+            &of(callers, "web/callers"),
+        ]);
+        let governing = |caller: &str| {
+            let db = destination_for(&state, &name("shop/db"), &caller.parse().expect("a label"));
+            let port = &db.expect("exists").ports[&1];
+            let streams = port.streams.iter().map(|rule| rule.name.to_string());
+            let rules = port.rules.iter().map(|rule| rule.name.to_string());
+            rules.chain(streams).collect::<Vec<_>>()
+        };
+        assert_eq!(governing("shop"), [format!("{own}/shop/own#0")]);
+        assert_eq!(governing("web"), [format!("{callers}/web/callers#0")]);
+    }
+}
+
+#[test]
 fn a_consumer_route_needs_a_grant_for_any_other_service() {
     let state = mesh(&[
         &service("shop/cart", HTTP),
