@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use decision::traffic::budget::{Minimum, RetryBudgetState};
 use model::resilience::RetryBudget;
@@ -22,8 +22,9 @@ pub(crate) struct Budget {
 }
 
 /// What workers grant together; locked when one of them meets a destination, never for a request.
+/// By interval as well, since what is counted is in intervals.
 #[derive(Default)]
-pub(crate) struct Minimums(Mutex<HashMap<BudgetKey, Weak<JointMinimum>>>);
+pub(crate) struct Minimums(Mutex<HashMap<(BudgetKey, Duration), Weak<JointMinimum>>>);
 
 struct JointMinimum {
     start: Instant,
@@ -34,7 +35,7 @@ impl Budget {
     pub(crate) fn new(minimums: &Minimums, key: &BudgetKey, budget: RetryBudget, now: Instant) -> Self {
         Self {
             state: RefCell::new(RetryBudgetState::new(budget, now)),
-            minimum: minimums.of(key, now),
+            minimum: minimums.of(&(key.clone(), budget.min_interval), now),
         }
     }
 
@@ -55,7 +56,7 @@ impl Budget {
 }
 
 impl Minimums {
-    fn of(&self, key: &BudgetKey, now: Instant) -> Arc<JointMinimum> {
+    fn of(&self, key: &(BudgetKey, Duration), now: Instant) -> Arc<JointMinimum> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(minimum) = known.get(key).and_then(Weak::upgrade) {
             return minimum;
@@ -88,6 +89,23 @@ impl JointMinimum {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_interval_begins_to_count_anew() {
+        let (minimums, start) = (Minimums::default(), Instant::now());
+        let key = (("shop/pay:80".parse().unwrap(), None), true);
+        let every = |seconds| RetryBudget {
+            min_interval: Duration::from_secs(seconds),
+            ..RetryBudget::default()
+        };
+        let before = Budget::new(&minimums, &key, every(1), start);
+        let later = start + Duration::from_secs(86_400);
+        assert!(before.try_retry(later));
+        let after = Budget::new(&minimums, &key, every(10), later);
+        let granted = |at: Instant| (0..20).filter(|_| after.try_retry(at)).count();
+        assert_eq!(granted(later), 10);
+        assert_eq!(granted(later + Duration::from_secs(10)), 10);
+    }
 
     #[test]
     fn however_many_workers_there_are_they_grant_ten_a_second_together() {

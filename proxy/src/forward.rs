@@ -232,18 +232,18 @@ pub(crate) async fn attempt(
             Ok(forwarded)
         }
         Err(failure) => {
-            if !is_callers_doing(failure, limit, body) {
-                picked.failed(Instant::now());
+            let by_caller =
+                matches!(failure, Failure::TimedOut(_)) && limit.is_some_and(|limit| limit.is_callers);
+            let now = Instant::now();
+            match body.failure() {
+                // Its caller went wrong: no endpoint's fault.
+                Some(_) => {}
+                None if by_caller => picked.given_up(now),
+                None => picked.failed(now),
             }
             Err(failure)
         }
     }
-}
-
-/// Whether an attempt ended because its caller went wrong, or waits no longer: no endpoint's fault.
-fn is_callers_doing(failure: Failure, limit: Option<AttemptLimit>, body: &ReplaySource) -> bool {
-    let is_over = matches!(failure, Failure::TimedOut(_)) && limit.is_some_and(|limit| limit.is_callers);
-    is_over || body.failure().is_some()
 }
 
 /// Tells the policy, where there is one, how an attempt at an endpoint ended.

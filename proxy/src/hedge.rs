@@ -19,7 +19,7 @@ use crate::telemetry::{AttemptRecord, Record};
 use crate::upstream::{Forwarded, Permit, Picked, Place};
 use crate::worker::Worker;
 
-/// Whether another attempt has become possible is not looked at more often than this.
+/// Whether another attempt has become possible is not looked at before this time, and then after twice as long each.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a lane's policy says, and what it needs to know.
@@ -82,6 +82,7 @@ pub(crate) async fn race(
     let hedges = race.plan.lane.hedges.as_ref();
     let mut left = hedges.map_or(0, |hedges| hedges.policy.max_attempts.saturating_sub(1));
     let mut timer = Box::pin(tokio::time::sleep(delay));
+    let mut pause = delay.max(MIN_PAUSE);
     loop {
         tokio::select! {
             Some(ended) = running.next() => {
@@ -102,41 +103,57 @@ pub(crate) async fn race(
                 tried.push(ended.picked.member.place.clone());
             }
             () = &mut timer, if left > 0 => match another(race, &places, record) {
-                Some((begun, parts, permit)) => {
+                Another::Begun(begun, parts, permit) => {
                     places.push(begun.0.member.place.clone());
                     running.push(run(race, parts, begun, permit));
                     left -= 1;
                     timer.as_mut().reset(tokio::time::Instant::now() + delay);
                 }
-                // Perhaps later: its body is not whole yet, or the budget is used up.
-                None => timer.as_mut().reset(tokio::time::Instant::now() + delay.max(MIN_PAUSE)),
+                Another::Later => {
+                    timer.as_mut().reset(tokio::time::Instant::now() + pause);
+                    pause = pause.saturating_mul(2);
+                }
+                Another::Never => left = 0,
             },
         }
     }
 }
 
-/// Begins one more attempt, at another endpoint; `None` where there is no other one, where the request cannot be sent
-/// again, and where budget or breaker forbid it.
-fn another(race: Race<'_>, places: &[Place], record: &mut Record) -> Option<(Begun, Parts, Option<Permit>)> {
+/// What becomes of one more attempt.
+#[expect(clippy::large_enum_variant, reason = "matched where it is made")]
+enum Another {
+    Begun(Begun, Parts, Option<Permit>),
+    /// The body is not whole yet, or budget or breaker forbid it.
+    Later,
+    /// There is no other endpoint, or the request cannot be sent again.
+    Never,
+}
+
+/// Begins one more attempt, at another endpoint. Who is chosen for one has its turn and its room, so that is done last.
+fn another(race: Race<'_>, places: &[Place], record: &mut Record) -> Another {
     let now = Instant::now();
     let lane = race.plan.lane;
-    if !race.body.is_whole() {
-        return None;
-    }
-    let picked = forward::pick(race.worker, race.plan, places, now).ok()?;
-    if places.iter().any(|place| place.is(&picked.member.place)) {
-        return None;
+    if !race.body.is_replayable() || lane.cluster.len() <= places.len() {
+        return Another::Never;
     }
     let permit = match &lane.policy {
-        Some(policy) => lane.cluster.admit_retry(policy).ok()?,
-        None => None,
+        Some(policy) => lane.cluster.admit_retry(policy),
+        None => Ok(None),
     };
-    if !lane.budget.try_retry(now) {
-        return None;
+    let Ok(permit) = permit else {
+        return Another::Later;
+    };
+    if !race.body.is_whole() || !lane.budget.try_retry(now) {
+        return Another::Later;
     }
+    let picked = forward::pick(race.worker, race.plan, places, now).ok();
+    let is_other = |picked: &Picked| !places.iter().any(|place| place.is(&picked.member.place));
+    let Some(picked) = picked.filter(is_other) else {
+        return Another::Later;
+    };
     let mut parts = race.parts.clone();
     let span = record.attempt(&picked.member.place, &mut parts.headers);
-    Some(((picked, span), parts, permit))
+    Another::Begun((picked, span), parts, permit)
 }
 
 async fn run(race: Race<'_>, parts: Parts, (picked, span): Begun, permit: Option<Permit>) -> Ended {

@@ -169,23 +169,32 @@ impl Worker {
         new
     }
 
-    /// Takes up a changed configuration where that cannot wait for a request: at ports, and at endpoints that are checked.
+    /// Takes up a changed configuration where that cannot wait for a request: ports are closed, and what policies keep for
+    /// endpoints follows them.
     pub(crate) fn take_up(&self) {
         if self.shared.settings.gateway.is_some() {
             self.close_ports();
         }
-        let (now, snapshot) = (Instant::now(), self.snapshot());
-        let rules = snapshot.rules();
-        let with_policy = rules.filter_map(|rule| Some((&rule.name, rule.policy.as_ref()?)));
-        let of_routes: HashMap<_, _> = with_policy.collect();
-        // What a route has of its own ends with its policy.
-        self.budgets.borrow_mut().retain(|((_, route), _), _| {
-            let policy = route.as_ref().map(|route| of_routes.get(route));
+        self.follow_policies(&self.snapshot());
+    }
+
+    fn follow_policies(&self, snapshot: &Snapshot) {
+        let now = Instant::now();
+        let with_policy = snapshot.rules().filter(|rule| rule.policy.is_some());
+        let rules: HashMap<_, _> = with_policy.map(|rule| (&rule.name, rule)).collect();
+        // What a route has of its own for a backend ends with its policy, and with the backend.
+        let policy_for = |target: &ServicePort, route: &Arc<str>| {
+            let rule = rules.get(route)?;
+            let mut targets = rule.backends.iter().filter_map(|backend| backend.target.as_ref());
+            targets.any(|one| one == target).then_some(rule.policy.as_ref()?)
+        };
+        self.budgets.borrow_mut().retain(|((target, route), _), _| {
+            let policy = route.as_ref().map(|route| policy_for(target, route));
             policy.is_none_or(|policy| policy.is_some_and(|policy| policy.retry_constraint.is_some()))
         });
         let mut clusters = self.clusters.borrow_mut();
-        clusters.retain(|(_, route), cluster| {
-            let policy = route.as_ref().map(|route| of_routes.get(route));
+        clusters.retain(|(target, route), cluster| {
+            let policy = route.as_ref().map(|route| policy_for(target, route));
             let stays = policy.is_none_or(|policy| policy.is_some_and(|policy| policy.governs_endpoints()));
             if !stays {
                 cluster.end_checks();
@@ -196,7 +205,7 @@ impl Worker {
             let Some(set) = snapshot.endpoints.get(&target.service) else {
                 continue;
             };
-            let of_route = route.as_ref().and_then(|route| of_routes.get(route).copied());
+            let of_route = route.as_ref().and_then(|route| policy_for(target, route));
             let policy = match of_route {
                 Some(_) => TrafficPolicy::joined(of_route, set.policies.get(&target.port)),
                 None => set.governing(target.port).cloned(),
@@ -236,6 +245,8 @@ impl Worker {
             snapshot.destinations.contains_key(&target.service)
                 || snapshot.endpoints.contains_key(&target.service)
         });
+        // A request that began before may have made anew what had ended.
+        self.follow_policies(&snapshot);
         for app in self.apps.borrow().values() {
             app.close_idle(now);
         }

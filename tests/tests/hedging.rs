@@ -46,7 +46,7 @@ async fn who_does_not_answer_is_overtaken_by_another() {
 #[tokio::test]
 async fn what_may_happen_only_once_is_sent_once() {
     let ([stuck, quick], _mesh, visitor) =
-        pay("hedging: {delay: 20ms}\ntimeout: {http: {requestTimeout: 300ms}}").await;
+        pay("hedging: {delay: 20ms}\ntimeout: {http: {requestTimeout: 1s}}").await;
     let mut outcomes = Vec::new();
     for _ in 0..4 {
         outcomes.push(visitor.post("http://pay/", "pay me").await.status.as_u16());
@@ -59,7 +59,7 @@ async fn what_may_happen_only_once_is_sent_once() {
 #[tokio::test]
 async fn an_upgrade_is_sent_once() {
     let ([stuck, quick], _mesh, visitor) =
-        pay("hedging: {delay: 20ms}\ntimeout: {http: {requestTimeout: 300ms}}").await;
+        pay("hedging: {delay: 20ms}\ntimeout: {http: {requestTimeout: 1s}}").await;
     let mut outcomes = Vec::new();
     for _ in 0..4 {
         let mut raw = visitor.raw().await;

@@ -17,8 +17,10 @@ pub const MIN_SAMPLES: u32 = 10;
 const TOLERANCE: f64 = 1.5;
 /// After the time of so many intervals it is measured anew what is usual …
 const PROBE_AFTER: u32 = 300;
-/// … with this share of the limit, at which nothing should queue.
+/// … with this share of the limit, at which nothing should queue …
 const PROBE_SHARE: f64 = 0.25;
+/// … for as long as so many intervals, or as twice as many answers as are enough take one after the other, at most.
+const PROBE_INTERVALS: u32 = 20;
 /// How much of a new limit is taken up at once.
 const SMOOTHING: f64 = 0.5;
 /// The share that an overload leaves.
@@ -34,6 +36,8 @@ pub struct Limiter {
     /// When that is measured next.
     probe_at: Instant,
     phase: Phase,
+    /// When measuring is given up for want of answers.
+    probe_ends: Instant,
     interval_ends: Instant,
     /// Within the interval.
     answers: u32,
@@ -58,6 +62,7 @@ impl Limiter {
             usual: None,
             probe_at: now + policy.interval.saturating_mul(PROBE_AFTER),
             phase: Phase::Moving,
+            probe_ends: now,
             interval_ends: now + policy.interval,
             policy,
             answers: 0,
@@ -76,7 +81,11 @@ impl Limiter {
     }
 
     /// Whether one more may join `in_flight` others.
-    pub fn admits(&mut self, in_flight: u32) -> bool {
+    pub fn admits(&mut self, in_flight: u32, now: Instant) -> bool {
+        if self.phase != Phase::Moving && now >= self.probe_ends {
+            // There are too few requests to measure by: what they take, few as they are, is what is usual.
+            self.end_probe(None, now);
+        }
         let admitted = in_flight < self.limit();
         self.most_in_flight = self.most_in_flight.max(in_flight + u32::from(admitted));
         admitted
@@ -109,12 +118,25 @@ impl Limiter {
         self.limit = wanted.clamp(f64::from(self.policy.min), f64::from(self.policy.max));
     }
 
+    fn end_probe(&mut self, usual: Option<f64>, now: Instant) {
+        self.phase = Phase::Moving;
+        self.probe_at = now + self.policy.interval.saturating_mul(PROBE_AFTER);
+        self.usual = usual;
+    }
+
     fn by_gradient(&mut self, is_used: bool, now: Instant) -> f64 {
         let seconds = self.seconds / f64::from(self.answers.max(1));
         match self.phase {
             Phase::Moving if now < self.probe_at => {}
+            Phase::Moving if f64::from(self.most_in_flight) <= self.limit * PROBE_SHARE => {
+                self.end_probe(Some(seconds), now);
+                return self.limit;
+            }
             Phase::Moving => {
                 self.phase = Phase::Emptying;
+                let answers = Duration::try_from_secs_f64(seconds * f64::from(2 * MIN_SAMPLES));
+                let intervals = self.policy.interval.saturating_mul(PROBE_INTERVALS);
+                self.probe_ends = now + answers.unwrap_or(intervals).max(intervals);
                 return self.limit;
             }
             Phase::Emptying => {
@@ -122,9 +144,7 @@ impl Limiter {
                 return self.limit;
             }
             Phase::Measuring => {
-                self.phase = Phase::Moving;
-                self.probe_at = now + self.policy.interval.saturating_mul(PROBE_AFTER);
-                self.usual = Some(seconds);
+                self.end_probe(Some(seconds), now);
                 return self.limit;
             }
         }
@@ -165,7 +185,10 @@ mod tests {
         let (mut seconds, mut last) = (0.0, Vec::new());
         while seconds < 600.0 {
             let limit = limiter.limit();
-            assert!(limiter.admits(limit - 1) && !limiter.admits(limit));
+            let now = start + Duration::from_secs_f64(seconds);
+            if limiter.admits(limit - 1, now) {
+                assert!(!limiter.admits(limiter.limit(), now));
+            }
             let in_flight = f64::from(limit);
             let took = each * (in_flight / capacity).max(1.0);
             seconds += took / in_flight;
@@ -190,6 +213,21 @@ mod tests {
     }
 
     #[test]
+    fn bursts_with_long_pauses_are_let_in() {
+        let start = Instant::now();
+        let mut limiter = limiter(ConcurrencyKind::Gradient, start);
+        for burst in 0..360 {
+            let now = start + Duration::from_secs(burst * 10);
+            for in_flight in 0..10 {
+                assert!(limiter.admits(in_flight, now), "burst {burst}");
+            }
+            for _ in 0..10 {
+                limiter.ended(Duration::from_millis(20), false, now + Duration::from_millis(20));
+            }
+        }
+    }
+
+    #[test]
     fn by_overloads_it_swings_below_what_is_too_much() {
         let limits = settled(ConcurrencyKind::Aimd, 0.01, 1e9, 100.0);
         assert!(limits.iter().all(|limit| (85.0..=102.0).contains(limit)));
@@ -201,12 +239,9 @@ mod tests {
         for kind in [ConcurrencyKind::Gradient, ConcurrencyKind::Aimd] {
             let mut limiter = limiter(kind, start);
             for step in 1..1_000u32 {
-                limiter.admits(0);
-                limiter.ended(
-                    Duration::from_millis(1),
-                    false,
-                    start + Duration::from_millis(10) * step,
-                );
+                let now = start + Duration::from_millis(10) * step;
+                limiter.admits(0, now);
+                limiter.ended(Duration::from_millis(1), false, now);
             }
             assert_eq!(limiter.limit(), 20, "{kind:?}");
         }
@@ -223,7 +258,8 @@ mod tests {
             let mut now = start;
             for (pause, took, overloaded, in_flight) in events {
                 now += Duration::from_millis(pause);
-                prop_assert_eq!(limiter.admits(in_flight), in_flight < limiter.limit());
+                let admitted = limiter.admits(in_flight, now);
+                prop_assert_eq!(admitted, in_flight < limiter.limit());
                 limiter.ended(Duration::from_micros(took), overloaded, now);
                 prop_assert!((2..=500).contains(&limiter.limit()));
             }

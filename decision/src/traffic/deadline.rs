@@ -8,6 +8,9 @@ use super::grpc;
 use super::retry::Outcome;
 use crate::Reason;
 
+/// Who gives an attempt less time than this is in a hurry.
+pub const HURRY: Duration = Duration::from_secs(1);
+
 /// The end of a request's time, and the time of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
@@ -24,8 +27,10 @@ pub struct AttemptLimit {
     /// [`Reason::RequestTimeout`] where it is the whole request's time that ends, else
     /// [`Reason::AttemptTimeout`].
     pub reason: Reason,
-    /// It is the caller who waits no longer: it would be no less so of an endpoint that answers as fast as any.
+    /// It is the caller who waits no longer.
     pub is_callers: bool,
+    /// … and has given less than [`HURRY`]: an endpoint that is as well as any might not answer in time.
+    is_hurry: bool,
 }
 
 impl Deadline {
@@ -67,16 +72,19 @@ impl Deadline {
                 at: own,
                 reason: Reason::AttemptTimeout,
                 is_callers: false,
+                is_hurry: false,
             }),
             (None, Some(own)) => Some(AttemptLimit {
                 at: own,
                 reason: Reason::AttemptTimeout,
                 is_callers: false,
+                is_hurry: false,
             }),
             (Some(whole), _) => Some(AttemptLimit {
                 at: whole,
                 reason: Reason::RequestTimeout,
                 is_callers: self.is_callers,
+                is_hurry: self.is_callers && whole.saturating_duration_since(now) < HURRY,
             }),
             (None, None) => None,
         }
@@ -85,10 +93,10 @@ impl Deadline {
 
 impl AttemptLimit {
     /// Whether an attempt came to this because its caller was in a hurry. That says nothing about the endpoint: else a
-    /// client could have endpoints put out by giving them no time. A server of gRPC knows the time it has, and may say
-    /// so a moment earlier (DEADLINE_EXCEEDED).
+    /// client could have endpoints put out by giving them no time; but whoever gives time enough learns of one that hangs.
+    /// A server of gRPC knows the time it has, and may say so a moment earlier (DEADLINE_EXCEEDED).
     pub fn excuses(&self, outcome: &Outcome) -> bool {
-        self.is_callers
+        self.is_hurry
             && matches!(
                 outcome,
                 Outcome::TimedOut | Outcome::Grpc(grpc::DEADLINE_EXCEEDED)
@@ -99,6 +107,20 @@ impl AttemptLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_enough_is_no_hurry() {
+        let start = Instant::now();
+        for (given, excused) in [(999, true), (1_000, false), (60_000, false)] {
+            let until = start + Duration::from_millis(given);
+            let limit = Deadline::new(start, &Timeouts::default(), Some(until)).attempt(start);
+            assert_eq!(
+                limit.map(|limit| limit.excuses(&Outcome::TimedOut)),
+                Some(excused),
+                "{given}"
+            );
+        }
+    }
     use proptest::option;
     use proptest::prelude::*;
 

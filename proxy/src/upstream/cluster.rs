@@ -177,6 +177,11 @@ impl Cluster {
         }
     }
 
+    /// How many endpoints there are.
+    pub(crate) fn len(&self) -> usize {
+        self.state.borrow().members.len()
+    }
+
     /// Whether the endpoint that a session names is among those that are asked for.
     pub(crate) fn has(&self, wanted: &Wanted<'_>, key: EndpointKey) -> bool {
         self.follow(wanted);
@@ -191,7 +196,10 @@ impl Cluster {
     pub(crate) fn admit(&self, policy: &TrafficPolicy) -> Result<Option<Permit>, Reason> {
         if policy.concurrency.is_some()
             && let Some(governed) = &mut self.state.borrow_mut().governed
-            && !governed.admits(u32::try_from(self.in_flight.get()).unwrap_or(u32::MAX))
+            && !governed.admits(
+                u32::try_from(self.in_flight.get()).unwrap_or(u32::MAX),
+                Instant::now(),
+            )
         {
             return Err(Reason::ConcurrencyLimit);
         }

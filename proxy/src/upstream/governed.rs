@@ -210,9 +210,9 @@ impl Governed {
     }
 
     /// Whether one more request may join `in_flight` others, as far as they are answered in time.
-    pub(crate) fn admits(&mut self, in_flight: u32) -> bool {
+    pub(crate) fn admits(&mut self, in_flight: u32, now: Instant) -> bool {
         let limiter = self.limiter.as_mut();
-        limiter.is_none_or(|limiter| limiter.admits(in_flight))
+        limiter.is_none_or(|limiter| limiter.admits(in_flight, now))
     }
 
     /// Whether it is time to ask whether somebody is checked by nobody.

@@ -100,6 +100,12 @@ impl Picked {
             .finish(now, now.saturating_duration_since(self.started));
     }
 
+    /// Its caller waits no longer.
+    pub(crate) fn given_up(&self, now: Instant) {
+        self.answered.set(true);
+        self.member.load.borrow_mut().give_up(now, self.took(now));
+    }
+
     /// There is no answer: no connection, a broken one, or no time left.
     pub(crate) fn failed(&self, now: Instant) {
         self.answered.set(true);

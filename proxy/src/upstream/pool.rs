@@ -119,10 +119,17 @@ impl Upstream {
     }
 
     /// What a policy says about its connections from now on.
-    pub(super) fn set_terms(&self, terms: Option<Rc<Terms>>) {
+    pub(super) fn set_terms(self: &Rc<Self>, terms: Option<Rc<Terms>>) {
         let idle_timeout = terms.as_ref().and_then(|terms| terms.connection.idle_timeout);
         self.idle_timeout
             .set(idle_timeout.unwrap_or(self.limits.pool_idle_timeout));
+        if terms.is_some() && self.terms.borrow().is_none() {
+            let open = self.http2.borrow();
+            open.iter().for_each(|connection| connection.belongs_to(self));
+            if !open.is_empty() {
+                self.watch();
+            }
+        }
         *self.terms.borrow_mut() = terms;
         if self.is_watched.get() {
             // The time of those out of use may be another.

@@ -40,7 +40,7 @@ impl PeakEwma {
     }
 
     /// An attempt goes out; it must come back through exactly one of [`finish`](Self::finish),
-    /// [`fail`](Self::fail) and [`cancel`](Self::cancel).
+    /// [`fail`](Self::fail), [`give_up`](Self::give_up) and [`cancel`](Self::cancel).
     pub fn start(&mut self) {
         self.pending = self.pending.saturating_add(1);
     }
@@ -55,6 +55,17 @@ impl PeakEwma {
     /// less than [`FAILED_RTT`].
     pub fn fail(&mut self, now: Instant, rtt: Duration) {
         self.finish(now, rtt.max(FAILED_RTT));
+    }
+
+    /// An attempt was given up after `waited`, by whoever waited: an answer would have taken that long at least.
+    pub fn give_up(&mut self, now: Instant, waited: Duration) {
+        let is_news = self
+            .cost
+            .is_none_or(|cost| waited.as_secs_f64() > cost * self.remembered(now));
+        match is_news {
+            true => self.finish(now, waited),
+            false => self.cancel(),
+        }
     }
 
     /// An attempt was given up for a reason that says nothing about the endpoint.

@@ -104,9 +104,12 @@ impl Connection {
         self.age.get()
     }
 
-    /// From now on `upstream` is told when it comes out of use.
+    /// From now on `upstream` is told when it comes out of use. When it did before is not known.
     pub(crate) fn belongs_to(&self, upstream: &Rc<Upstream>) {
-        self.upstream.get_or_init(|| Rc::downgrade(upstream));
+        self.upstream.get_or_init(|| {
+            self.unused_since.set(Instant::now());
+            Rc::downgrade(upstream)
+        });
     }
 
     /// Since when it is out of use, as far as somebody is told; `None` while it is used.
