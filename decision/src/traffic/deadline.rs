@@ -153,7 +153,7 @@ mod tests {
             if let Some(limit) = limit {
                 prop_assert_eq!(limit.reason == Reason::RequestTimeout, whole <= own);
                 let callers = until.unwrap_or(NEVER);
-                prop_assert_eq!(limit.is_callers, callers < request.unwrap_or(NEVER) && callers <= own);
+                prop_assert_eq!(limit.is_callers, callers < or_never(request) && callers <= own);
                 for (outcome, by_time) in [
                     (Outcome::TimedOut, true),
                     (Outcome::Grpc(4), true),
