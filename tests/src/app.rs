@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::BoxError;
@@ -98,6 +98,20 @@ impl App {
             response.body(request.body.clone()).expect("a response")
         })
         .await
+    }
+
+    /// Answers 200 to as many requests as there are permits, each when it gets one.
+    pub async fn holding() -> (Self, Arc<Semaphore>) {
+        let permits = Arc::new(Semaphore::new(0));
+        let given = permits.clone();
+        let app = Self::http(move |_| {
+            let given = given.clone();
+            async move {
+                given.acquire().await.expect("it is never closed").forget();
+                text(200, "done")
+            }
+        });
+        (app.await, permits)
     }
 
     /// HTTP/1.1 (with upgrades) and HTTP/2, all in the handler's hands; heads are recorded as they arrive.

@@ -14,25 +14,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Response;
-use tests::app::text;
 use tests::client::Answer;
 use tests::{App, Mesh, Sidecar, eventually, within, yaml};
-use tokio::sync::Semaphore;
-
-/// Answers as many requests as there are permits, each when it gets one.
-async fn holding() -> (App, Arc<Semaphore>) {
-    let permits = Arc::new(Semaphore::new(0));
-    let given = permits.clone();
-    let app = App::http(move |_| {
-        let given = given.clone();
-        async move {
-            given.acquire().await.unwrap().forget();
-            text(200, "done")
-        }
-    })
-    .await;
-    (app, permits)
-}
 
 /// `pay` at this application outside the mesh, and a sidecar to call it from.
 async fn pay(app: &App, policy: &str) -> (Mesh, Sidecar) {
@@ -55,7 +38,7 @@ fn calling(visitor: &Sidecar) -> tokio::task::JoinHandle<Answer> {
 
 #[tokio::test]
 async fn over_the_most_parallel_requests_the_answer_is_503_at_once() {
-    let (app, permits) = holding().await;
+    let (app, permits) = App::holding().await;
     let (_mesh, visitor) = pay(&app, "circuitBreaker: {maxParallelRequests: 2}").await;
     let held = [calling(&visitor), calling(&visitor)];
     app.arrived(2).await;
@@ -72,7 +55,7 @@ async fn over_the_most_parallel_requests_the_answer_is_503_at_once() {
 
 #[tokio::test]
 async fn a_request_waits_for_one_of_the_connections_and_too_many_do_not() {
-    let (app, permits) = holding().await;
+    let (app, permits) = App::holding().await;
     let (_mesh, visitor) = pay(&app, "circuitBreaker: {maxConnections: 1, maxPendingRequests: 1}").await;
     let first = calling(&visitor);
     app.arrived(1).await;
@@ -91,7 +74,7 @@ async fn a_request_waits_for_one_of_the_connections_and_too_many_do_not() {
 
 #[tokio::test]
 async fn nobody_waits_where_nobody_may() {
-    let (app, permits) = holding().await;
+    let (app, permits) = App::holding().await;
     let (_mesh, visitor) = pay(&app, "circuitBreaker: {maxConnections: 1, maxPendingRequests: 0}").await;
     let first = calling(&visitor);
     app.arrived(1).await;
@@ -102,7 +85,7 @@ async fn nobody_waits_where_nobody_may() {
 
 #[tokio::test]
 async fn one_endpoint_has_no_more_connections_than_it_may() {
-    let (app, permits) = holding().await;
+    let (app, permits) = App::holding().await;
     let policy = "circuitBreaker: {maxPendingRequests: 0, perEndpoint: {maxConnections: 1}}";
     let (_mesh, visitor) = pay(&app, policy).await;
     let first = calling(&visitor);
@@ -114,7 +97,7 @@ async fn one_endpoint_has_no_more_connections_than_it_may() {
 
 #[tokio::test]
 async fn who_waits_for_an_endpoint_holds_up_nobody_else() {
-    let (app, permits) = holding().await;
+    let (app, permits) = App::holding().await;
     let other = App::echo("stock").await;
     let policy = "circuitBreaker: {perEndpoint: {maxConnections: 1}}";
     let (mesh, visitor) = pay(&app, policy).await;
@@ -215,7 +198,7 @@ async fn a_retry_constraint_is_the_budget() {
 
 #[tokio::test]
 async fn a_request_that_takes_longer_than_the_policy_allows_is_given_up() {
-    let (app, _permits) = holding().await;
+    let (app, _permits) = App::holding().await;
     let (_mesh, visitor) = pay(&app, "timeout: {http: {requestTimeout: 100ms}}").await;
     assert_eq!(
         visitor.get("http://pay/").await.verdict(),

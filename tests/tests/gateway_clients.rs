@@ -8,13 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use tests::app::text;
 use tests::client::{Http, nothing, request};
 use tests::edge::{at, free_port};
 use tests::{App, Mesh, Sidecar, yaml};
-use tokio::sync::Semaphore;
 
 const EXPECTED: &str = "x-envoy-expected-rq-timeout-ms";
 const URL: &str = "http://pay/";
@@ -127,6 +125,25 @@ async fn callers_in_a_hurry_put_no_endpoint_out() {
 }
 
 #[tokio::test]
+async fn who_hangs_is_left_out_where_callers_give_time_enough() {
+    let pay = Pay::start("").await;
+    let calls = (0..MANY).map(async |_| {
+        let mut client = Http::h2c(pay.visitor.outbound).await;
+        let call = request("POST", &format!("http://pay{HANG}")).header(EXPECTED, "1200");
+        client
+            .send(call.body(nothing()).unwrap())
+            .await
+            .verdict()
+            .1
+            .to_owned()
+    });
+    let verdicts = futures_util::future::join_all(calls).await;
+    assert_eq!(verdicts, ["request_timeout"; MANY]);
+    let mut client = Http::h2c(pay.visitor.outbound).await;
+    assert_eq!(turns(&mut client).await.len(), 1);
+}
+
+#[tokio::test]
 async fn who_does_not_keep_to_the_time_of_the_route_is_left_out() {
     let pay = Pay::start("request: 20ms").await;
     for address in [pay.gateway, pay.visitor.outbound] {
@@ -138,16 +155,7 @@ async fn who_does_not_keep_to_the_time_of_the_route_is_left_out() {
 
 #[tokio::test]
 async fn what_proxies_say_to_each_other_is_not_taken_from_a_client() {
-    let (permits, port) = (Arc::new(Semaphore::new(0)), free_port().await);
-    let given = permits.clone();
-    let app = App::http(move |_| {
-        let given = given.clone();
-        async move {
-            given.acquire().await.unwrap().forget();
-            text(200, "done")
-        }
-    })
-    .await;
+    let ((app, permits), port) = (App::holding().await, free_port().await);
     let mesh = Mesh::with(&(yaml::service("pay", 80, "http") + &edge(port, &format!("{{{TO_PAY}}}")))).await;
     let _pay = mesh.workload("pay").app(app.address).start().await;
     let _gateway = mesh.gateway("edge").start().await;

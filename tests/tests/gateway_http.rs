@@ -18,9 +18,8 @@ use tests::client::{Http, nothing, request};
 use tests::echo::{self, EchoClient, words};
 use tests::edge::{at, free_port};
 use tests::otlp::Receiver;
-use tests::{App, Load, Mesh, Raw, Sidecar, eventually, text, within, yaml};
+use tests::{App, Load, Mesh, Raw, Sidecar, eventually, within, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
 
 fn listener(name: &str, port: u16, hostname: &str) -> String {
     let hostname = match hostname {
@@ -308,16 +307,7 @@ async fn what_changes_beside_it_costs_no_request() {
 
 #[tokio::test]
 async fn a_gateway_that_stops_finishes_what_it_has() {
-    let permits = Arc::new(Semaphore::new(0));
-    let given = permits.clone();
-    let held = App::http(move |_| {
-        let given = given.clone();
-        async move {
-            given.acquire().await.unwrap().forget();
-            text(200, "at last")
-        }
-    })
-    .await;
+    let (held, permits) = App::holding().await;
     let routes = yaml::outside("held", 80, "http", &[held.address])
         + &route("shop", "edge", "", &[to("/", "inside"), to("/held", "held")]);
     let mut edge = Edge::start(&routes).await;
@@ -335,7 +325,7 @@ async fn a_gateway_that_stops_finishes_what_it_has() {
     within("the end of a connection out of use", refused).await;
     permits.add_permits(1);
     let answer = within("the answer", call).await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.text()), (200, "at last"));
+    assert_eq!((answer.status.as_u16(), answer.text()), (200, "done"));
     let status = edge.gateway.process.ended().await;
     assert!(status.success(), "{status}");
 }

@@ -6,7 +6,6 @@
     clippy::large_futures
 )]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tests::app::text;
@@ -14,7 +13,6 @@ use tests::client::{Answer, Http};
 use tests::edge::{at, free_port};
 use tests::shadow::{compared, differences, live};
 use tests::{App, Mesh, Sidecar, eventually, yaml};
-use tokio::sync::Semaphore;
 
 /// A policy of ours, in shadow where it has annotations, with this spec beside its target.
 fn policy(kind: &str, name: &str, annotations: &str, target: &str, spec: &str) -> String {
@@ -36,21 +34,6 @@ fn replaces(name: &str) -> String {
 
 fn of(caller: &str, from: &str, to: &str, requests: u64) -> (String, String, String, u64) {
     (caller.to_owned(), from.to_owned(), to.to_owned(), requests)
-}
-
-/// Answers as many requests as there are permits, each when it gets one.
-async fn holding() -> (App, Arc<Semaphore>) {
-    let permits = Arc::new(Semaphore::new(0));
-    let given = permits.clone();
-    let app = App::http(move |_| {
-        let given = given.clone();
-        async move {
-            given.acquire().await.unwrap().forget();
-            text(200, "done")
-        }
-    })
-    .await;
-    (app, permits)
 }
 
 fn calling(visitor: &Sidecar, url: &str) -> tokio::task::JoinHandle<Answer> {
@@ -168,7 +151,7 @@ async fn a_circuit_breaker_in_shadow_lets_everybody_in_and_counts_whom_it_would_
             )),
     )
     .await;
-    let (app, permits) = holding().await;
+    let (app, permits) = App::holding().await;
     let _pay = mesh.workload("pay").app(app.address).start().await;
     let visitor = mesh.visitor().await;
     let mut held = Vec::new();

@@ -1,5 +1,6 @@
 //! What operators are answered: the mesh in the words of the wire. Pure.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use model::{Generation, WorkloadId};
@@ -63,8 +64,10 @@ pub(super) fn applied(
 fn warnings(judge: &Judge<'_>, of_file: &FileDocument) -> Vec<v1::Diagnostic> {
     let FileDocument { file, document } = of_file;
     let warnings = judge.warnings(&document.object.key()).into_iter();
+    // Most documents have nothing to warn of.
+    let places = LazyCell::new(|| document.places());
     let placed = warnings.map(|warning| {
-        let (line, column) = document.place_of(&warning.path);
+        let (line, column) = places.of(&warning.path);
         v1::Diagnostic {
             file: file.clone(),
             line,

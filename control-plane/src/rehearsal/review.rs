@@ -1,5 +1,6 @@
 //! What is wrong with configuration that is understood: conditions that would be false, and what is hardly meant.
 
+use std::cell::LazyCell;
 use std::fmt;
 
 use super::Configuration;
@@ -62,8 +63,10 @@ pub fn review(configuration: &Configuration) -> Vec<Finding> {
             let message = format!("{type_}=False ({reason}: {message})");
             finding(Severity::Error, message)
         });
+        // Most documents have nothing to warn of.
+        let places = LazyCell::new(|| document.places());
         let warnings = judge.warnings(&key).into_iter().map(|warning| {
-            let (line, column) = document.place_of(&warning.path);
+            let (line, column) = places.of(&warning.path);
             Finding {
                 line,
                 column,

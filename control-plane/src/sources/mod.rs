@@ -66,7 +66,7 @@ pub use reference::{GATEWAY_GROUP, ObjectRef};
 pub use selector::{From as NamespacesFrom, LabelSelector};
 pub use shadow::Shadow;
 pub use traffic_policy::{TrafficPolicyObject, TrafficTarget};
-pub use written::{value_of, yaml_of};
+pub use written::{Places, value_of, yaml_of};
 
 /// Largest text of one file, in bytes.
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;

@@ -23,8 +23,9 @@ impl Document {
             .iter()
             .flat_map(|rule| &rule.unusable)
             .take(MAX_DIAGNOSTICS);
+        let places = self.places();
         let placed = errors.map(|error| {
-            let (line, column) = self.place_of(&error.path);
+            let (line, column) = places.of(&error.path);
             Diagnostic {
                 file: file.to_owned(),
                 line,
@@ -36,9 +37,26 @@ impl Document {
         placed.collect()
     }
 
+    /// Where its fields stand in its file. The document is read again for it, once for all fields.
+    pub fn places(&self) -> Places {
+        Places {
+            line: self.line,
+            root: tree(&self.text),
+        }
+    }
+}
+
+/// Where the fields of a document stand.
+pub struct Places {
+    /// Of the file, on which the document begins.
+    line: u32,
+    root: Option<Node>,
+}
+
+impl Places {
     /// The line and the column of a field in the document's file, or those of the nearest thing around it that there is.
-    pub fn place_of(&self, path: &FieldPath) -> (u32, u32) {
-        let Some(root) = tree(&self.text) else {
+    pub fn of(&self, path: &FieldPath) -> (u32, u32) {
+        let Some(root) = &self.root else {
             return (self.line, 1);
         };
         let Place { line, column } = root.place_of(path);
