@@ -109,6 +109,12 @@ pub struct SidecarFlags {
     /// A connection without a request, or a tunnel without a byte, is closed after it.
     #[arg(long, env = "WEFT_IDLE_TIMEOUT", default_value = "1h", value_parser = humantime::parse_duration)]
     pub idle_timeout: std::time::Duration,
+    /// An HTTP/2 connection to an endpoint is pinged this often while it is in use.
+    #[arg(long, env = "WEFT_KEEPALIVE_INTERVAL", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub keepalive_interval: std::time::Duration,
+    /// A ping that is not answered by then ends its connection.
+    #[arg(long, env = "WEFT_KEEPALIVE_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub keepalive_timeout: std::time::Duration,
     /// A client of a gateway's UDP port is forgotten after it.
     #[arg(long, env = "WEFT_UDP_IDLE_TIMEOUT", default_value = "60s", value_parser = humantime::parse_duration)]
     pub udp_idle_timeout: std::time::Duration,
@@ -217,6 +223,8 @@ impl SidecarFlags {
                 connect_timeout: self.connect_timeout,
                 handshake_timeout: self.handshake_timeout,
                 idle_timeout: self.idle_timeout,
+                keepalive_interval: self.keepalive_interval,
+                keepalive_timeout: self.keepalive_timeout,
                 drain_timeout: self.drain_timeout,
                 udp_idle_timeout: self.udp_idle_timeout,
                 udp_sessions: self.udp_sessions,

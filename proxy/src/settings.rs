@@ -120,8 +120,10 @@ pub struct Limits {
     /// HTTP/2 frames of each kind that a peer may send, then GOAWAY. A header block may have 128 KiB here, so that
     /// one that is over `message.head_bytes` is answered with 431.
     pub frames: FrameLimits,
-    /// A mesh connection without traffic is pinged this often. Default 20 s.
+    /// An HTTP/2 connection to an endpoint is pinged this often while it is in use. Default 20 s.
     pub keepalive_interval: Duration,
+    /// A ping that is not answered by then ends its connection. Default 10 s.
+    pub keepalive_timeout: Duration,
     /// Latest mTLS sessions with other sidecars that they can resume, each 1.5 KiB and at most 8; 0 turns resumption
     /// off. Default 2,048.
     pub tls_sessions: usize,
@@ -165,6 +167,7 @@ impl Default for Limits {
                 ..FrameLimits::default()
             },
             keepalive_interval: Duration::from_secs(20),
+            keepalive_timeout: Duration::from_secs(10),
             tls_sessions: 2048,
             drain_timeout: Duration::from_secs(20),
             udp_sessions: 4096,

@@ -1,6 +1,6 @@
 //! A mesh of real processes: one control plane, and sidecars beside it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,6 +35,7 @@ pub struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     files: Vec<(String, String)>,
+    reached_at: Option<IpAddr>,
 }
 
 impl Mesh {
@@ -176,6 +177,14 @@ impl Builder {
         self
     }
 
+    /// Sidecars on other hosts reach the control plane at this address of the test.
+    pub fn reached_at(self, address: IpAddr) -> Self {
+        Self {
+            reached_at: Some(address),
+            ..self
+        }
+    }
+
     pub async fn start(self) -> Mesh {
         let folder = tempfile::Builder::new()
             .prefix("weft-test-")
@@ -204,7 +213,7 @@ impl Builder {
             env: self.env,
             operator: None,
             shared: Arc::default(),
-            door: Relay::start_forgetful().await,
+            door: Relay::forgetful_at(self.reached_at.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))).await,
             numbers: AtomicU32::new(0),
         };
         mesh.start_control_plane().await;

@@ -1,12 +1,14 @@
 //! A TCP relay that records what passes, and whose target can change or be away.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Relays every connection to its target.
 pub struct Relay {
@@ -28,16 +30,21 @@ pub struct Taken {
 impl Relay {
     /// A relay without a target: until it has one, connections are closed at once.
     pub async fn start() -> Self {
-        Self::start_with(true).await
+        Self::start_with(LOOPBACK, true).await
     }
 
     /// The same, but it keeps nothing of what passes.
     pub async fn start_forgetful() -> Self {
-        Self::start_with(false).await
+        Self::forgetful_at(LOOPBACK).await
     }
 
-    async fn start_with(record: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    /// As [`start_forgetful`](Self::start_forgetful), at an address that other hosts can reach.
+    pub async fn forgetful_at(address: IpAddr) -> Self {
+        Self::start_with(address, false).await
+    }
+
+    async fn start_with(address: IpAddr, record: bool) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (target, targets) = watch::channel(None);
         let taken: Arc<Mutex<Vec<Taken>>> = Arc::default();

@@ -1,7 +1,7 @@
 //! One workload: a real `weft-proxy`, and the address of its application.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
@@ -11,6 +11,7 @@ use model::{MeshDomain, SpiffeId, TrustDomain};
 use crate::binaries::binary;
 use crate::client::{Answer, Http, Raw};
 use crate::mesh::Mesh;
+use crate::network::Host;
 use crate::operator::Operator;
 use crate::otlp;
 use crate::process::Process;
@@ -25,6 +26,7 @@ pub struct Workload<'m> {
     joins: bool,
     wait_for_app: bool,
     is_gateway: bool,
+    host: Option<Arc<Host>>,
 }
 
 /// A running sidecar, or gateway, which has neither `outbound` nor `inbound`.
@@ -47,6 +49,7 @@ pub struct Sidecar {
     operator: Arc<Mutex<Option<Operator>>>,
     trust_domain: TrustDomain,
     waits_for_app: bool,
+    host: Option<Arc<Host>>,
 }
 
 impl<'m> Workload<'m> {
@@ -64,6 +67,7 @@ impl<'m> Workload<'m> {
             joins: true,
             wait_for_app: true,
             is_gateway: false,
+            host: None,
         }
     }
 
@@ -73,6 +77,14 @@ impl<'m> Workload<'m> {
             is_gateway: true,
             has_app: true,
             ..Self::new(mesh, name)
+        }
+    }
+
+    /// Runs on this host, and not where the test is.
+    pub fn on(self, host: &Arc<Host>) -> Self {
+        Self {
+            host: Some(host.clone()),
+            ..self
         }
     }
 
@@ -156,6 +168,7 @@ impl<'m> Workload<'m> {
             data,
             args,
             env,
+            host,
         } = self.launched(token);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut sidecar = Sidecar {
@@ -173,6 +186,7 @@ impl<'m> Workload<'m> {
             trust_domain: operator.bundle.trust_domain().clone(),
             operator: shared,
             waits_for_app,
+            host,
         };
         sidecar.read_addresses().await;
         sidecar.wait_until_known().await;
@@ -187,10 +201,12 @@ impl<'m> Workload<'m> {
     fn launched(self, token: Option<String>) -> Launch {
         let workload = format!("{}-{}", self.service, self.mesh.next_number());
         let data = self.mesh.path().join(format!("proxy-{workload}"));
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let here = SocketAddr::new(self.host.as_ref().map_or(loopback, |host| host.address), 0);
         let of_sidecar = [
             ("--service", self.service.clone()),
-            ("--outbound", "127.0.0.1:0".to_owned()),
-            ("--inbound", "127.0.0.1:0".to_owned()),
+            ("--outbound", here.to_string()),
+            ("--inbound", here.to_string()),
         ];
         let of_gateway = [("--gateway", self.service)];
         let kind = if self.is_gateway {
@@ -214,13 +230,14 @@ impl<'m> Workload<'m> {
         // A token is good once: a restart does without.
         let mut once = self.env.clone();
         once.extend(token.map(|token| ("WEFT_TOKEN".to_owned(), token)));
-        let process = Process::start(&workload, &binary("weft-proxy"), &args, &once);
+        let process = start_process(self.host.as_deref(), &workload, &args, &once);
         Launch {
             process,
             workload,
             data,
             args,
             env: self.env,
+            host: self.host,
         }
     }
 }
@@ -232,6 +249,15 @@ struct Launch {
     data: PathBuf,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    host: Option<Arc<Host>>,
+}
+
+fn start_process(host: Option<&Host>, name: &str, args: &[String], env: &[(String, String)]) -> Process {
+    let start = || Process::start(name, &binary("weft-proxy"), args, env);
+    match host {
+        Some(host) => host.inside(start),
+        None => start(),
+    }
 }
 
 impl Sidecar {
@@ -339,6 +365,6 @@ impl Sidecar {
 
     /// As [`Sidecar::restart`], without waiting for anything.
     pub fn start_again(&mut self) {
-        self.process = Process::start(&self.workload, &binary("weft-proxy"), &self.args, &self.env);
+        self.process = start_process(self.host.as_deref(), &self.workload, &self.args, &self.env);
     }
 }

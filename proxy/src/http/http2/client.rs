@@ -23,9 +23,6 @@ use crate::leg::Leg;
 use crate::settings::Limits;
 use crate::upstream::{Age, SendFailure, Upstream};
 
-/// How long the answer to a ping may take.
-const PONG_TIME: Duration = Duration::from_secs(10);
-
 /// An open connection. It ends when it breaks, or when its last handle and its last exchange are gone.
 pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
@@ -67,7 +64,10 @@ impl Connection {
             unused_since: Cell::new(age.opened),
         });
         let pings = connection.ping_pong();
-        let (watched, interval) = (Rc::downgrade(&opened), limits.keepalive_interval);
+        let (watched, timing) = (
+            Rc::downgrade(&opened),
+            (limits.keepalive_interval, limits.keepalive_timeout),
+        );
         tokio::task::spawn_local(async move {
             let is_used = || {
                 watched
@@ -79,7 +79,7 @@ impl Connection {
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%peer, %error, "upstream connection ended");
                 },
-                () = unanswered(pings, interval, is_used) => {
+                () = unanswered(pings, timing, is_used) => {
                     tracing::debug!(%peer, "upstream connection does not answer");
                 }
             }
@@ -163,7 +163,11 @@ impl Connection {
 }
 
 /// Ends when a ping was not answered. Pings only while `is_used`.
-async fn unanswered(pings: Option<PingPong>, interval: Duration, is_used: impl Fn() -> bool) {
+async fn unanswered(
+    pings: Option<PingPong>,
+    (interval, patience): (Duration, Duration),
+    is_used: impl Fn() -> bool,
+) {
     let Some(mut pings) = pings else {
         return std::future::pending().await;
     };
@@ -171,7 +175,7 @@ async fn unanswered(pings: Option<PingPong>, interval: Duration, is_used: impl F
         tokio::time::sleep(interval).await;
         if is_used()
             && !matches!(
-                tokio::time::timeout(PONG_TIME, pings.ping(Ping::opaque())).await,
+                tokio::time::timeout(patience, pings.ping(Ping::opaque())).await,
                 Ok(Ok(_))
             )
         {
