@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use control_plane::settings::Limits;
 use control_plane::{ControlPlane, Settings};
-use model::{MeshDomain, TrustDomain};
+use model::{MeshDomain, OutsideHosts, TrustDomain};
 use telemetry::{Endpoint, LogFormat, Resource, Telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -40,6 +40,9 @@ struct Flags {
     /// The DNS suffix of services' names.
     #[arg(long, env = "WEFT_MESH_DOMAIN", default_value = "cluster.local")]
     mesh_domain: MeshDomain,
+    /// Whether sidecars pass calls on to hosts that are no service of the mesh: allow or deny.
+    #[arg(long, env = "WEFT_OUTSIDE", default_value = "allow")]
+    outside: OutsideHosts,
     /// How long a certificate is valid; it is renewed at half of it.
     #[arg(long, env = "WEFT_CERTIFICATE_LIFETIME", default_value = "24h", value_parser = humantime::parse_duration)]
     certificate_lifetime: Duration,
@@ -104,6 +107,7 @@ fn settings(flags: Flags) -> Settings {
         config: flags.config,
         trust_domain: flags.trust_domain,
         mesh_domain: flags.mesh_domain,
+        outside: flags.outside,
         limits: Limits {
             certificate_lifetime: flags.certificate_lifetime,
             restart_grace: flags.restart_grace,

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::{MeshDomain, TrustDomain};
+use model::{MeshDomain, OutsideHosts, TrustDomain};
 
 /// What one control plane is and does.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Settings {
     pub trust_domain: Option<TrustDomain>,
     /// The suffix of services' names. Default `cluster.local`.
     pub mesh_domain: MeshDomain,
+    /// What becomes of calls to hosts outside the mesh, at every sidecar. Default allow.
+    pub outside: OutsideHosts,
     pub limits: Limits,
 }
 
@@ -33,6 +35,7 @@ impl Default for Settings {
             config: None,
             trust_domain: None,
             mesh_domain: MeshDomain::default(),
+            outside: OutsideHosts::default(),
             limits: Limits::default(),
         }
     }

@@ -115,7 +115,7 @@ impl ControlPlane {
         let opened = tokio::task::spawn_blocking(move || open(&from_disk)).await;
         let (store, issuer, remembered) = opened.map_err(|_| StartError::Ended)??;
         let has_remembered = !remembered.workloads.is_empty();
-        let (mesh, writer) = Mesh::new(store.clone(), remembered, &limits);
+        let (mesh, writer) = Mesh::new(store.clone(), remembered, settings.outside, &limits);
         // Runs on after everything else was cut off, until nobody can ask for changes any more.
         let writer = tokio::spawn(writer.run());
         let rooms = Rooms {

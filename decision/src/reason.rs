@@ -61,7 +61,7 @@ reasons! {
     BadHost = 400, 13, "http_request_error", "bad_host";
     /// A target that is neither a path nor an absolute URI of the scheme `http`.
     BadTarget = 400, 13, "http_request_error", "bad_target";
-    /// A method that this proxy does not forward (CONNECT).
+    /// A method that this proxy does not forward: CONNECT, but on the outbound port of a sidecar.
     BadMethod = 400, 13, "http_request_error", "bad_method";
     /// A chunk that is not framed as RFC 9112 section 7.1 says.
     BadChunk = 400, 13, "http_request_error", "bad_chunk";
@@ -91,6 +91,14 @@ reasons! {
     AuthUnavailable = 503, 14, "destination_unavailable", "auth_unavailable";
     /// No service has this name.
     UnknownService = 404, 14, "destination_not_found", "unknown_service";
+    /// The host is no service of the mesh, and hosts outside it may not be called.
+    OutsideDenied = 403, 7, "http_request_denied", "outside_denied";
+    /// The host is this proxy itself, by one of the ports that it listens on.
+    OwnPort = 403, 7, "destination_ip_prohibited", "own_port";
+    /// The host is no service of the mesh, and DNS knows no address for it.
+    HostNotFound = 502, 14, "dns_error", "host_not_found";
+    /// DNS did not answer within `connect_timeout`.
+    DnsTimeout = 504, 14, "dns_timeout", "dns_timeout";
     /// The service has no such port.
     UnknownPort = 404, 14, "destination_not_found", "unknown_port";
     /// No listener of the gateway's port is for this host.

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::route::Rule;
-use crate::{AppProtocol, Destination, EndpointSet, FieldError, Gateway, ServiceName, ServicePort};
+use crate::{
+    AppProtocol, Destination, EndpointSet, FieldError, Gateway, OutsideHosts, ServiceName, ServicePort,
+};
 
 /// Counts the mesh's changes; a higher one is newer. 0 is "nothing yet".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,11 +77,14 @@ impl Resource {
     }
 }
 
-/// The services that a workload serves, by the service and port a caller names in SNI. Only the control plane enters
-/// any, so that no caller can make them collide.
+/// What concerns the workload itself, whatever it calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inbound {
+    /// The services that it serves, by the service and port a caller names in SNI. Only the control plane enters any, so
+    /// that no caller can make them collide.
     pub served: HashMap<ServicePort, ServedPort, foldhash::fast::RandomState>,
+    /// What the mesh says about hosts outside it.
+    pub outside: OutsideHosts,
 }
 
 /// Where calls to a served port go.

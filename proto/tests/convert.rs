@@ -13,7 +13,7 @@ use model::resilience::{RetryPolicy, Timeouts};
 use model::route::{Backend, PathMatch, RequestMatch, Rule};
 use model::service::{AppProtocol, Destination, DestinationPort};
 use model::snapshot::{Inbound, Resource, ServedPort};
-use model::{Labels, ServiceName, ServicePort, SpiffeId};
+use model::{Labels, OutsideHosts, ServiceName, ServicePort, SpiffeId};
 use proptest::collection::{btree_map, btree_set, hash_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -48,7 +48,7 @@ proptest! {
         let again = match &resource {
             Resource::Inbound(inbound) => {
                 let served = inbound.served.iter().map(|(name, port)| (name.clone(), port.clone())).collect();
-                Resource::Inbound(Inbound { served })
+                Resource::Inbound(Inbound { served, outside: inbound.outside })
             }
             other => other.clone(),
         };
@@ -327,14 +327,15 @@ fn labels() -> impl Strategy<Value = Labels> {
 }
 
 fn resource() -> impl Strategy<Value = Resource> {
-    let inbound = hash_map(
+    let outside = prop_oneof![Just(OutsideHosts::Allow), Just(OutsideHosts::Deny)];
+    let served = hash_map(
         service_port(),
         (address(), protocol()).prop_map(|(app, protocol)| ServedPort { app, protocol }),
         0..5,
-    )
-    .prop_map(|served| {
+    );
+    let inbound = (served, outside).prop_map(|(served, outside)| {
         let served = served.into_iter().collect();
-        Resource::Inbound(Inbound { served })
+        Resource::Inbound(Inbound { served, outside })
     });
     let shadow = proptest::option::of(vec(rule(), 0..3));
     let streams = vec(gateway::stream_rule(), 0..3);

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use certs::ServerTls;
+use decision::Reason;
 use decision::message::detect::{Detected, detect};
 use model::{AppProtocol, ServicePort};
 use rustls::HandshakeKind;
@@ -23,7 +24,7 @@ use crate::http::{http1, http2};
 use crate::leg::Leg;
 use crate::socket::Socket;
 use crate::stats::Direction;
-use crate::tcp;
+use crate::tcp::{self, Passed};
 use crate::tls::{ALPN_HTTP2, ALPN_TCP};
 use crate::worker::Worker;
 
@@ -86,25 +87,47 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
         permit,
     } = accepted;
     match role.as_ref() {
-        Role::Outbound => outbound(worker, stream, client, None).await,
-        Role::Local(service) => outbound(worker, stream, client, Some(service.clone())).await,
+        Role::Outbound => {
+            // Opaque bytes for nobody never pass.
+            let _ = outbound(worker, Leg::Plain(stream), BytesMut::new(), client, None).await;
+        }
+        Role::Local(service) => {
+            let service = Some(service.clone());
+            // A connection of opaque bytes has no record that could keep this.
+            let _ = outbound(worker, Leg::Plain(stream), BytesMut::new(), client, service).await;
+        }
         Role::Inbound(tls) => inbound(worker, stream, client, tls).await,
         Role::Gateway(port) => Box::pin(gateway::connection::serve(worker, stream, client, *port)).await,
     }
     drop(permit);
 }
 
+/// Serves what comes through a tunnel to a service, of which `first` was already read, as on a local port for that service.
+///
+/// # Errors
+/// Why opaque bytes went nowhere.
+pub(crate) async fn inside(
+    worker: Rc<Worker>,
+    leg: Leg,
+    first: BytesMut,
+    client: SocketAddr,
+    service: ServicePort,
+) -> Result<Passed, Reason> {
+    outbound(worker, leg, first, client, Some(service)).await
+}
+
+/// Serves a connection of the application. What passed in it, where that was opaque.
 async fn outbound(
     worker: Rc<Worker>,
-    mut stream: TcpStream,
+    mut leg: Leg,
+    mut first: BytesMut,
     client: SocketAddr,
     service: Option<ServicePort>,
-) {
+) -> Result<Passed, Reason> {
     let declared = match &service {
         None => AppProtocol::Detect,
         Some(service) => Box::pin(tcp::declared_protocol(&worker, service)).await,
     };
-    let mut first = BytesMut::new();
     let limits = &worker.limits;
     let look = match (declared, &service) {
         (AppProtocol::Tcp, _) => None,
@@ -116,8 +139,8 @@ async fn outbound(
         None => Detected::Opaque,
         // HTTP/1.1 and HTTP/2 are told apart by the preface, whichever was declared.
         Some(patience) => tokio::select! {
-            detected = first_bytes(&mut stream, &mut first, patience) => detected,
-            () = worker.shared.draining.cancelled() => return,
+            detected = first_bytes(&mut leg, &mut first, patience) => detected,
+            () = worker.shared.draining.cancelled() => return Ok(Passed::default()),
         },
     };
     let is_http_only = declared != AppProtocol::Tcp && declared != AppProtocol::Detect;
@@ -132,22 +155,18 @@ async fn outbound(
         labels: None,
     };
     match (detected, &downstream.service) {
-        (Detected::Http1, _) => http1::server::serve(Rc::new(downstream), Leg::Plain(stream), first).await,
+        (Detected::Http1, _) => http1::server::serve(Rc::new(downstream), leg, first).await,
         (Detected::Http2, _) => {
-            Box::pin(http2::server::serve(
-                Rc::new(downstream),
-                Leg::Plain(stream),
-                first,
-            ))
-            .await;
+            Box::pin(http2::server::serve(Rc::new(downstream), leg, first)).await;
         }
         (_, Some(service)) if !is_http_only => {
             let service = service.clone();
-            Box::pin(tcp::outbound(&downstream, &service, stream, first)).await;
+            return Box::pin(tcp::outbound(&downstream, &service, leg, first)).await;
         }
         _ if first.is_empty() => {}
         _ => tracing::debug!(%client, "closed: neither HTTP/1.1 nor HTTP/2"),
     }
+    Ok(Passed::default())
 }
 
 /// Serves either version of HTTP to its end, on a connection where nothing else can come.
@@ -252,6 +271,13 @@ async fn first_bytes<S: AsyncRead + Unpin>(
     first: &mut BytesMut,
     (silence, pause): (Duration, Duration),
 ) -> Detected {
+    // A tunnel may have begun with what its client sent right behind its head.
+    if !first.is_empty() {
+        match detect(first) {
+            Detected::NeedMore => {}
+            detected => return detected,
+        }
+    }
     loop {
         first.reserve(DETECT_BYTES);
         let wait = if first.is_empty() { silence } else { pause };

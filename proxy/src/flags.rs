@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use model::workload::AppPort;
-use model::{Label, Labels, ServiceName, WorkloadId};
+use model::{Label, Labels, OutsideHosts, ServiceName, WorkloadId};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::identity::{JoinToken, TokenError};
@@ -91,6 +91,10 @@ pub struct SidecarFlags {
     /// OpenMetrics and readiness.
     #[arg(long, env = "WEFT_METRICS", default_value = "127.0.0.1:15020")]
     pub metrics: SocketAddr,
+    /// Whether calls to hosts that are no service of the mesh are passed on: allow or deny. Deny holds whether it stands
+    /// here or at the control plane, which is followed where nothing is given.
+    #[arg(long, env = "WEFT_OUTSIDE", conflicts_with = "gateway")]
+    pub outside: Option<OutsideHosts>,
     /// Data-plane threads; 1 for a sidecar, one per core for a gateway, unless given.
     #[arg(long, env = "WEFT_WORKERS")]
     pub workers: Option<usize>,
@@ -215,6 +219,7 @@ impl SidecarFlags {
             advertise: self.advertise,
             admin: self.admin,
             metrics: self.metrics,
+            outside: self.outside,
             workers,
             traces: telemetry::Endpoint::FromEnv,
             access_log: self.access_log,

@@ -23,6 +23,7 @@ pub mod identity;
 mod leg;
 mod lineage;
 mod listener;
+mod outside;
 mod presence;
 pub mod settings;
 mod shadow;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use decision::message::MessageLimits;
 use decision::message::flood::FrameLimits;
 use model::workload::AppPort;
-use model::{Label, Labels, ServiceName, WorkloadId};
+use model::{Label, Labels, OutsideHosts, ServiceName, WorkloadId};
 
 use crate::identity::JoinToken;
 
@@ -45,6 +45,9 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// OpenMetrics. Default 127.0.0.1:15020.
     pub metrics: SocketAddr,
+    /// What becomes of calls to hosts that are no service of the mesh; the stricter of this and what the mesh says holds.
+    /// `None` follows the mesh.
+    pub outside: Option<OutsideHosts>,
     /// Data-plane threads. Default 1; a gateway has one per core.
     pub workers: usize,
     /// Where spans go.
@@ -82,6 +85,10 @@ pub struct Limits {
     pub known_destinations: usize,
     /// How long a first request waits for the control plane to tell about its destination. Default 2 s.
     pub discovery_timeout: Duration,
+    /// Answers of DNS about hosts outside the mesh that a worker remembers, as long as they live. Default 1,024.
+    pub resolved_hosts: usize,
+    /// Addresses outside the mesh to which a worker keeps connections. Default 1,024.
+    pub outside_addresses: usize,
     /// A pooled upstream connection is not used again after this long unused. Default 60 s.
     pub pool_idle_timeout: Duration,
     /// Unused HTTP/1.1 connections that are kept per endpoint and worker. Default 256.
@@ -146,6 +153,8 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(5),
             known_destinations: 4096,
             discovery_timeout: Duration::from_secs(2),
+            resolved_hosts: 1024,
+            outside_addresses: 1024,
             pool_idle_timeout: Duration::from_secs(60),
             pool_idle_connections: 256,
             replay_bytes: 64 * 1024,

@@ -80,6 +80,7 @@ impl Standalone {
             registry.clone(),
         );
         let worker = Worker::new(Arc::new(Shared {
+            own_ports: Vec::new(),
             config: ConfigHandle::fixed(snapshot),
             plans: Arc::default(),
             identity,
@@ -181,6 +182,7 @@ impl StandaloneSettings {
             locals: Vec::new(),
             admin: nowhere,
             metrics: nowhere,
+            outside: None,
             workers: 1,
             traces: telemetry::Endpoint::FromEnv,
             access_log: false,

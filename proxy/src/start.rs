@@ -173,6 +173,16 @@ struct Addresses {
     locals: Vec<LocalPort>,
 }
 
+impl Addresses {
+    fn ports(&self) -> Vec<u16> {
+        let of_sidecar = self.outbound.iter().chain(&self.inbound);
+        let pages = [&self.admin, &self.metrics];
+        let locals = self.locals.iter().map(|local| &local.listen);
+        let all = of_sidecar.chain(pages).chain(locals);
+        all.map(SocketAddr::port).collect()
+    }
+}
+
 /// What [`Parts::start`] leaves to be told.
 struct Started {
     addresses: Addresses,
@@ -303,7 +313,9 @@ impl Parts {
             metrics: address_of(&metrics_page, settings.metrics)?,
             locals,
         };
+        let own_ports = addresses.ports();
         let shared = Arc::new(Shared {
+            own_ports,
             config,
             identity: cell,
             domain: keeper.mesh_domain().clone(),

@@ -58,19 +58,28 @@ pub(crate) async fn outbound<S>(
     service: &ServicePort,
     mut client: S,
     mut first: BytesMut,
-) where
+) -> Result<Passed, Reason>
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let worker = &downstream.worker;
     let source = downstream.client.ip();
     match reach(worker, service, source, &mut client, &mut first).await {
-        Ok(upstream) => carry(client, first, upstream, worker.limits.idle_timeout).await,
+        Ok(upstream) => Ok(carry(client, first, upstream, worker.limits.idle_timeout).await),
         Err(reason) => {
             tracing::info!(%service, reason = reason.detail(), "closed: no connection to an endpoint");
             // Nothing can be said on an opaque connection but that it ends.
             let _ = client.shutdown().await;
+            Err(reason)
         }
     }
+}
+
+/// Bytes that passed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Passed {
+    pub(crate) from_client: u64,
+    pub(crate) to_client: u64,
 }
 
 /// Carries a connection of another sidecar to the application.
@@ -88,7 +97,9 @@ where
         return tracing::info!(client = %downstream.client, "closed: that service is not served here");
     };
     match worker.app(served.app).open_tcp(false).await {
-        Ok(app) => tunnel(client, app, worker.limits.idle_timeout).await,
+        Ok(app) => {
+            tunnel(client, app, worker.limits.idle_timeout).await;
+        }
         Err(reason) => tracing::info!(app = %served.app, reason = reason.detail(), "closed: no application"),
     }
 }
@@ -230,16 +241,24 @@ pub(crate) async fn open(
 }
 
 /// As [`tunnel`], where something was already read from the client.
-pub(crate) async fn carry<S>(client: S, first: BytesMut, mut upstream: Leg, idle: Duration)
+pub(crate) async fn carry<S>(client: S, first: BytesMut, mut upstream: Leg, idle: Duration) -> Passed
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     match upstream.write_all(&first).await {
         Ok(()) => {
+            let already = first.len() as u64;
             drop(first);
-            tunnel(client, upstream, idle).await;
+            let passed = tunnel(client, upstream, idle).await;
+            Passed {
+                from_client: passed.from_client + already,
+                ..passed
+            }
         }
-        Err(error) => tracing::debug!(%error, "a tunnel broke"),
+        Err(error) => {
+            tracing::debug!(%error, "a tunnel broke");
+            Passed::default()
+        }
     }
 }
 
@@ -251,13 +270,15 @@ pub(crate) async fn tunnel_with(
 ) {
     let sent = tokio::try_join!(upstream.write_all(&from_client), client.write_all(&from_upstream));
     match sent {
-        Ok(_) => tunnel(client, upstream, idle).await,
+        Ok(_) => {
+            tunnel(client, upstream, idle).await;
+        }
         Err(error) => tracing::debug!(%error, "a tunnel broke"),
     }
 }
 
 /// Copies both ways until both sides have ended, or no byte moved for `idle`.
-pub(crate) async fn tunnel<A, B>(client: A, mut upstream: B, idle: Duration)
+pub(crate) async fn tunnel<A, B>(client: A, mut upstream: B, idle: Duration) -> Passed
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -266,6 +287,7 @@ where
     let mut client = Watched {
         io: client,
         last: last.clone(),
+        passed: Passed::default(),
     };
     let watch = async {
         loop {
@@ -284,12 +306,14 @@ where
         }
         () = watch => tracing::debug!("a tunnel was idle for too long"),
     }
+    client.passed
 }
 
-/// Notes when bytes last moved in either direction.
+/// Notes when bytes last moved in either direction, and how many.
 struct Watched<S> {
     io: S,
     last: Rc<Cell<Instant>>,
+    passed: Passed,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -298,8 +322,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if read.is_ready() {
+            self.passed.from_client += (buf.filled().len() - before) as u64;
             self.last.set(Instant::now());
         }
         read
@@ -309,7 +335,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        if written.is_ready() {
+        if let Poll::Ready(written) = &written {
+            self.passed.to_client += *written.as_ref().unwrap_or(&0) as u64;
             self.last.set(Instant::now());
         }
         written

@@ -29,6 +29,7 @@ use crate::config::ConfigHandle;
 use crate::destinations::Destinations;
 use crate::gateway::plan::{Plan, Socket};
 use crate::gateway::ports::Plans;
+use crate::outside::OutsideCalls;
 use crate::presence::Connections;
 use crate::settings::Settings;
 use crate::telemetry::Recorder;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) joints: Arc<Joints>,
     pub(crate) minimums: Minimums,
     pub(crate) shown: Shown,
+    /// Every port that the proxy listens on; none at a gateway, which calls nobody outside.
+    pub(crate) own_ports: Vec<u16>,
     /// Cancelled when the proxy begins to stop.
     pub(crate) draining: CancellationToken,
 }
@@ -66,6 +69,7 @@ pub(crate) struct Worker {
     apps: RefCell<HashMap<SocketAddr, Rc<Upstream>, foldhash::fast::RandomState>>,
     budgets: RefCell<HashMap<BudgetKey, Rc<Budget>>>,
     pub(crate) destinations: Destinations,
+    pub(crate) outside: OutsideCalls,
     /// The requests that the application is answering.
     pub(crate) lineages: Rc<RefCell<Lineages>>,
     /// Copies of requests on their way.
@@ -107,6 +111,7 @@ impl Worker {
             apps: RefCell::default(),
             budgets: RefCell::default(),
             destinations: Destinations::default(),
+            outside: OutsideCalls::default(),
             lineages: Rc::default(),
             mirrored: Cell::new(0),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
@@ -237,6 +242,7 @@ impl Worker {
         let snapshot = self.snapshot();
         self.connections.sweep(now, self.limits.idle_timeout);
         self.destinations.sweep(&snapshot);
+        self.outside.close_idle(now);
         self.clusters.borrow_mut().retain(|(target, _), cluster| {
             cluster.close_idle(now);
             snapshot.endpoints.contains_key(&target.service)

@@ -42,7 +42,11 @@ pub struct Answer {
 
 impl Http {
     pub async fn http1(address: SocketAddr) -> Self {
-        let stream = connect(address).await;
+        Self::http1_over(connect(address).await).await
+    }
+
+    /// HTTP/1.1 on a connection that is open, which may be a tunnel.
+    pub async fn http1_over(stream: TcpStream) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
         tokio::spawn(connection.with_upgrades());
         Self {
@@ -51,7 +55,11 @@ impl Http {
     }
 
     pub async fn h2c(address: SocketAddr) -> Self {
-        let stream = connect(address).await;
+        Self::h2c_over(connect(address).await).await
+    }
+
+    /// HTTP/2 with prior knowledge on a connection that is open.
+    pub async fn h2c_over(stream: TcpStream) -> Self {
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = handshake.await.expect("HTTP/2");
         tokio::spawn(connection);

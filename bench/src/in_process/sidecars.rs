@@ -59,7 +59,10 @@ pub(super) async fn mesh(app: SocketAddr, protocol: AppProtocol) -> Result<Way, 
         .collect();
     let server = Rc::new(Standalone::new(
         settings("catalogue", "shop", Spans::Off)?,
-        snapshot(vec![Resource::Inbound(Inbound { served })]),
+        snapshot(vec![Resource::Inbound(Inbound {
+            served,
+            ..Inbound::default()
+        })]),
         certificates.identity(SERVER)?,
     )?);
     let endpoint = Endpoint {

@@ -258,6 +258,7 @@ fn settings(
         locals: locals.collect(),
         admin: FREE,
         metrics: FREE,
+        outside: None,
         workers: 1,
         traces: around.traces.clone(),
         access_log: false,

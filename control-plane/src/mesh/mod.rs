@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::workload::Workload;
-use model::{Generation, ServiceName, WorkloadId};
+use model::{Generation, OutsideHosts, ServiceName, WorkloadId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use catalogue::{Encoded, Known};
@@ -58,8 +58,14 @@ struct Contents {
 impl Mesh {
     /// The state as it was remembered, and the writer that must run for it to change. What this version cannot
     /// read any more is left out, and said.
-    pub(crate) fn new(store: Arc<Store>, remembered: Remembered, limits: &Limits) -> (Self, Writer) {
-        let contents = Contents::remembered(remembered);
+    pub(crate) fn new(
+        store: Arc<Store>,
+        remembered: Remembered,
+        outside: OutsideHosts,
+        limits: &Limits,
+    ) -> (Self, Writer) {
+        let mut contents = Contents::remembered(remembered);
+        contents.state.outside = outside;
         let (wishes, received) = mpsc::channel(limits.queued_changes);
         let shared = Arc::new(Shared {
             generation: watch::Sender::new(contents.state.generation),

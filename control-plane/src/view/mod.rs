@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::route::Rule;
 use model::workload::Workload;
-use model::{Destination, Generation, Resource, ResourceName, ServiceName, WorkloadId};
+use model::{Destination, Generation, OutsideHosts, Resource, ResourceName, ServiceName, WorkloadId};
 
 use crate::sources::{Object, ObjectKey};
 
@@ -42,6 +42,8 @@ pub struct MeshState {
     pub objects: BTreeMap<ObjectKey, StoredObject>,
     /// Workloads whose stream lives, or ended so recently that they are expected back.
     pub workloads: BTreeMap<WorkloadId, Workload>,
+    /// What becomes of calls to hosts outside the mesh.
+    pub outside: OutsideHosts,
 }
 
 /// An object with its age.

@@ -47,7 +47,10 @@ pub fn endpoints(state: &MeshState, name: &ServiceName) -> EndpointSet {
 /// What a workload serves: every port of every Service that selects it, whether or not it is ready. Nothing
 /// for a workload that is not known.
 pub fn inbound(state: &MeshState, id: &WorkloadId) -> Inbound {
-    let mut inbound = Inbound::default();
+    let mut inbound = Inbound {
+        outside: state.outside,
+        ..Inbound::default()
+    };
     let Some(workload) = state.workloads.get(id) else {
         return inbound;
     };

@@ -1,7 +1,7 @@
 //! Hosts: the strict syntax of an authority, and the service that one names.
 
 use std::borrow::Cow;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use model::{Destination, Label, MeshDomain, ServiceName};
 
@@ -48,6 +48,56 @@ pub fn resolve(
         },
     };
     Ok(Some((ServiceName { namespace, name }, port)))
+}
+
+/// A host that is no service of this mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutsideHost<'a> {
+    pub host: Outside<'a>,
+    /// As written, if it is.
+    pub port: Option<u16>,
+}
+
+/// How a host outside the mesh is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outside<'a> {
+    Address(IpAddr),
+    /// Has at least one label.
+    Name(&'a str),
+}
+
+/// The host outside the mesh that `authority` names, where no service has this name. `Ok(None)`: the name is the mesh's own,
+/// under `svc` or the mesh's domain, so that nobody outside is asked about it.
+///
+/// # Errors
+/// [`Reason::BadHost`] where `authority` is not a host with an optional port.
+pub fn outside<'a>(authority: &'a str, domain: &MeshDomain) -> Result<Option<OutsideHost<'a>>, Reason> {
+    let Authority { host, port } = Authority::parse(authority.as_bytes()).ok_or(Reason::BadHost)?;
+    let host = authority.get(..host.len()).ok_or(Reason::BadHost)?;
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let address = match literal {
+        Some(literal) => literal.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+    };
+    if let Some(address) = address {
+        return Ok(Some(OutsideHost {
+            host: Outside::Address(address),
+            port,
+        }));
+    }
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let is_under = |suffix: &str| {
+        let at = name.len().checked_sub(suffix.len());
+        at.is_some_and(|at| {
+            let ends = name.get(at..).is_some_and(|end| end.eq_ignore_ascii_case(suffix));
+            ends && (at == 0 || name.as_bytes().get(at - 1) == Some(&b'.'))
+        })
+    };
+    let is_own = is_under("svc") || is_under(domain.as_str());
+    Ok((!is_own).then_some(OutsideHost {
+        host: Outside::Name(host),
+        port,
+    }))
 }
 
 /// The host of an accepted authority as host names are compared: lower case, without its port and without a last dot.
@@ -183,6 +233,50 @@ mod tests {
         ] {
             assert_eq!(resolved(authority), Ok(None), "{authority}");
         }
+    }
+
+    #[test]
+    fn hosts_outside_the_mesh() {
+        let outside = |authority| outside(authority, &MeshDomain::default());
+        let address = |ip: &str, port| {
+            Ok(Some(OutsideHost {
+                host: Outside::Address(ip.parse().expect("an address")),
+                port,
+            }))
+        };
+        assert_eq!(outside("10.0.0.1"), address("10.0.0.1", None));
+        assert_eq!(outside("10.0.0.1:8080"), address("10.0.0.1", Some(8080)));
+        assert_eq!(outside("[::1]:80"), address("::1", Some(80)));
+        for (authority, name, port) in [
+            ("www.example.com", "www.example.com", None),
+            ("Example.com.:8443", "Example.com.", Some(8443)),
+            ("db", "db", None),
+            // Several programs read these as addresses; here they are names, and what DNS says of them counts.
+            ("127.1", "127.1", None),
+            ("0x7f000001:1", "0x7f000001", Some(1)),
+            ("a.b.svc.other.local", "a.b.svc.other.local", None),
+            ("notsvc", "notsvc", None),
+            ("mycluster.local", "mycluster.local", None),
+        ] {
+            let host = Outside::Name(name);
+            assert_eq!(
+                outside(authority),
+                Ok(Some(OutsideHost { host, port })),
+                "{authority}"
+            );
+        }
+        for authority in [
+            "a.b.svc",
+            "a.b.SVC:80",
+            "a.b.svc.cluster.local",
+            "a.b.c.svc.Cluster.Local.:1",
+            "x.cluster.local",
+            "cluster.local",
+            "svc",
+        ] {
+            assert_eq!(outside(authority), Ok(None), "{authority}");
+        }
+        assert_eq!(outside("a:0"), Err(Reason::BadHost));
     }
 
     #[test]

@@ -145,6 +145,51 @@ where
     found.judge(head.method, authority)
 }
 
+/// Judges a CONNECT request, where tunnels are served. Returns where the tunnel is to lead: a valid host and a port.
+///
+/// What follows the head is the tunnel's (RFC 9110 section 9.3.6), so that a length is refused unless it is 0, and
+/// whether the client keeps its connection does not matter.
+///
+/// # Errors
+/// The [`Reason`] whose documentation names what is wrong.
+pub fn tunnel<'a, F>(head: RequestHead<'a, F>, limits: &MessageLimits) -> Result<&'a str, Reason>
+where
+    F: Iterator<Item = Result<Field<'a>, MalformedField>>,
+{
+    let authority = match head.target {
+        Target::Line(line) if line.len() > limits.target_bytes => return Err(Reason::TargetTooLong),
+        Target::Line(line) => line,
+        // RFC 9113 section 8.5: the scheme and the path are left out.
+        Target::Pseudo {
+            scheme: None,
+            authority: Some(authority),
+            path: "" | "/",
+        } => authority.as_bytes(),
+        Target::Pseudo { .. } => return Err(Reason::BadTarget),
+    };
+    match Authority::parse(authority) {
+        Some(Authority { port: Some(_), .. }) => {}
+        // No port is implied: RFC 9112 section 3.2.3.
+        _ => return Err(Reason::BadTarget),
+    }
+    let mut found = Found::new(head.version);
+    for field in head.fields {
+        let (name, value) = field.map_err(|MalformedField| Reason::MalformedRequest)?;
+        found.field(name, value, limits)?;
+    }
+    match (found.framing.chunked, found.framing.length) {
+        (false, None | Some(0)) => {}
+        _ => return Err(Reason::AmbiguousLength),
+    }
+    match found.host {
+        // The target says it; what the client wrote beside that is not passed on.
+        Some(host) => drop(Authority::parse(host).ok_or(Reason::BadHost)?),
+        None if found.version == Version::HTTP_11 => return Err(Reason::BadHost),
+        None => {}
+    }
+    std::str::from_utf8(authority).map_err(|_| Reason::BadTarget)
+}
+
 /// Whom a request is for and what it asks for, as both versions mean it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective<'a> {

@@ -9,6 +9,8 @@
 //! lets it. [`hedge`] sends one more attempt beside another. After an attempt [`retry`] judges it, asking [`backoff`] for the
 //! pause; [`budget`] has the last word on a retry.
 //!
+//! [`outside`] judges calls to hosts that are no service of the mesh.
+//!
 //! [`shadow`] says what routes that are only tried out would have done. [`grpc`] reads what gRPC says of itself in HTTP fields.
 
 pub mod auth;
@@ -27,6 +29,7 @@ pub mod hedge;
 pub mod hop;
 pub mod lineage;
 pub mod outlier;
+pub mod outside;
 pub mod path;
 pub mod quickest;
 pub mod redirect;

@@ -1,7 +1,7 @@
-//! What a workload itself serves.
+//! What concerns a workload itself.
 
 use model::snapshot::{Inbound, ServedPort};
-use model::{FieldError, ServicePort};
+use model::{FieldError, OutsideHosts, ServicePort};
 
 use super::destination::{protocol_from_wire, protocol_to_wire};
 use super::read::{items, parse, socket};
@@ -19,7 +19,10 @@ pub(super) fn inbound_to_wire(inbound: &Inbound) -> v1::Inbound {
         .collect();
     // The same content must have the same bytes: its hash is its version.
     served.sort_by(|a, b| a.service_port.cmp(&b.service_port));
-    v1::Inbound { served }
+    v1::Inbound {
+        served,
+        outside_denied: inbound.outside == OutsideHosts::Deny,
+    }
 }
 
 pub(super) fn inbound_from_wire(wire: v1::Inbound) -> Result<Inbound, FieldError> {
@@ -38,5 +41,9 @@ pub(super) fn inbound_from_wire(wire: v1::Inbound) -> Result<Inbound, FieldError
         }
         served.insert(name, port);
     }
-    Ok(Inbound { served })
+    let outside = match wire.outside_denied {
+        true => OutsideHosts::Deny,
+        false => OutsideHosts::Allow,
+    };
+    Ok(Inbound { served, outside })
 }

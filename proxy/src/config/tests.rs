@@ -116,7 +116,10 @@ fn inbound() -> v1::VersionedResource {
     };
     versioned(
         "inbound",
-        v1::resource::Resource::Inbound(v1::Inbound { served: vec![served] }),
+        v1::resource::Resource::Inbound(v1::Inbound {
+            served: vec![served],
+            ..v1::Inbound::default()
+        }),
     )
 }
 

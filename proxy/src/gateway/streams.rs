@@ -31,7 +31,9 @@ pub(super) async fn carry(
     // A long connection does not hold what was in force when it began.
     drop(plan);
     match opened {
-        Ok(upstream) => tcp::carry(client, first, upstream, worker.limits.idle_timeout).await,
+        Ok(upstream) => {
+            tcp::carry(client, first, upstream, worker.limits.idle_timeout).await;
+        }
         Err(reason) => {
             tracing::debug!(
                 ?sni,

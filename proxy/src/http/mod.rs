@@ -13,8 +13,10 @@ pub(crate) mod http2;
 mod inbound;
 pub(crate) mod mirror;
 mod outbound;
+mod outside;
 pub(crate) mod replay;
 pub(crate) mod session;
+pub(crate) mod tunnel;
 
 use std::rc::Rc;
 

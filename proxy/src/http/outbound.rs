@@ -12,6 +12,7 @@ use decision::traffic::{filter, split};
 use http::header::SET_COOKIE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use model::resilience::Timeouts;
 use model::route::Rule;
 
 use super::answer::{self, Marks, Stop};
@@ -19,6 +20,7 @@ use super::body::ResponseBody;
 use super::fault;
 use super::gate::Arriving;
 use super::head::{self, Head};
+use super::outside;
 use super::replay::ReplaySource;
 use super::session::Sticky;
 use crate::destinations::{Affinity, Found, Known, Lane};
@@ -46,10 +48,22 @@ pub(crate) async fn handle(downstream: &Rc<Downstream>, arrived: Arrived) -> Res
 /// What the steps came to.
 struct Chosen {
     forwarded: Forwarded,
-    lane: Rc<Lane>,
+    /// `None` where the request went outside the mesh.
+    lane: Option<Rc<Lane>>,
     deadline: Deadline,
     /// For a client that is to come back to the same endpoint.
     cookie: Option<Box<HeaderValue>>,
+}
+
+impl Chosen {
+    fn outside(forwarded: Forwarded, record: &Record) -> Self {
+        Self {
+            forwarded,
+            lane: None,
+            deadline: Deadline::new(record.started(), &Timeouts::default(), None),
+            cookie: None,
+        }
+    }
 }
 
 async fn steps(
@@ -72,7 +86,13 @@ async fn steps(
     let Found { known, authority } = match downstream.front.port {
         None => {
             let local = downstream.service.as_ref();
-            worker.destinations.find(worker, local, written).await?
+            match worker.destinations.find(worker, local, written).await {
+                Err(Reason::UnknownService) if local.is_none() => {
+                    let forwarded = Box::pin(outside::pass(worker, parts, head, body, record)).await?;
+                    return Ok(Chosen::outside(forwarded, record));
+                }
+                found => found?,
+            }
         }
         Some(port) => worker
             .destinations
@@ -187,7 +207,7 @@ async fn steps(
     }
     Ok(Chosen {
         forwarded,
-        lane,
+        lane: Some(lane),
         deadline,
         cookie: affinity.cookie,
     })
@@ -235,7 +255,7 @@ fn respond(chosen: Chosen, mut record: Record, marks: Marks) -> Response<Respons
     } = chosen;
     let Forwarded { mut parts, answer } = forwarded;
     clean_response(&mut parts);
-    for modifier in &lane.response {
+    for modifier in lane.iter().flat_map(|lane| &lane.response) {
         filter::apply(modifier, &mut parts.headers);
     }
     if let Some(cookie) = cookie {

@@ -1,12 +1,13 @@
 //! The decision record: what was decided about one request, and how it ended.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use decision::Reason;
@@ -21,6 +22,7 @@ use crate::downstream::Downstream;
 use crate::lineage::Answering;
 use crate::shadow::Tried;
 use crate::stats::{Cells, Direction, Registry, Series};
+use crate::tcp::Passed;
 use crate::upstream::{Permit, Place};
 
 /// What one worker needs to keep records.
@@ -28,6 +30,7 @@ pub(crate) struct Recorder {
     registry: Arc<Registry>,
     labels: RefCell<HashMap<LabelsKey, Rc<Labels>>>,
     others: RefCell<HashMap<Direction, Arc<Cells>>>,
+    outside: OnceCell<Rc<Labels>>,
     pub(super) tracer: SdkTracer,
     /// Whether spans are exported at all.
     pub(super) exporting: bool,
@@ -43,10 +46,27 @@ type LabelsKey = (
 
 /// What a request is counted and described by, as far as it is known; with the counts themselves.
 pub(crate) struct Labels {
-    pub(super) destination: Option<ServicePort>,
+    pub(super) destination: Option<Called>,
     pub(super) backend: Option<ServicePort>,
     pub(super) route: Option<Arc<str>>,
     cells: Arc<Cells>,
+}
+
+/// What was called.
+#[derive(Debug, Clone)]
+pub(super) enum Called {
+    Service(ServicePort),
+    /// A host that is no service of the mesh.
+    Outside,
+}
+
+impl fmt::Display for Called {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(service) => service.fmt(f),
+            Self::Outside => f.write_str("outside"),
+        }
+    }
 }
 
 /// One request, from its head to the end of its answer. Leaves its traces when it is dropped.
@@ -68,6 +88,10 @@ pub(crate) struct Record {
     grpc_status: Option<u8>,
     reason: Option<Reason>,
     response_bytes: u64,
+    /// What the client sent through a tunnel.
+    tunnelled_bytes: Option<u64>,
+    /// A tunnel is counted when it opens, by the time that took.
+    counted: bool,
     ended: bool,
     /// What is kept until the end.
     held: Option<Held>,
@@ -103,6 +127,7 @@ impl Recorder {
             registry,
             labels: RefCell::default(),
             others: RefCell::default(),
+            outside: OnceCell::new(),
             tracer,
             exporting,
             access_log,
@@ -132,7 +157,7 @@ impl Recorder {
         let cells = self.registry.cells(series);
         let is_counted_apart = cells.is_some();
         let labels = Rc::new(Labels {
-            destination: key.1.clone(),
+            destination: key.1.clone().map(Called::Service),
             backend: key.2.clone(),
             route: key.3.clone(),
             cells: cells.unwrap_or_else(|| self.other(direction)),
@@ -141,6 +166,27 @@ impl Recorder {
             known.insert(key, labels.clone());
         }
         labels
+    }
+
+    /// The labels of requests to hosts outside the mesh: the same for all of them, for there is no end of hosts.
+    pub(crate) fn outside(&self) -> Rc<Labels> {
+        let new = || {
+            let direction = Direction::Outbound;
+            let series = Series {
+                direction,
+                destination: Called::Outside.to_string(),
+                backend: String::new(),
+                route: String::new(),
+            };
+            let cells = self.registry.cells(series);
+            Rc::new(Labels {
+                destination: Some(Called::Outside),
+                backend: None,
+                route: None,
+                cells: cells.unwrap_or_else(|| self.other(direction)),
+            })
+        };
+        self.outside.get_or_init(new).clone()
     }
 
     /// The cells of all that is not counted apart.
@@ -182,6 +228,8 @@ impl Record {
             grpc_status: None,
             reason: None,
             response_bytes: 0,
+            tunnelled_bytes: None,
+            counted: false,
             ended: false,
             held: None,
         }
@@ -283,6 +331,28 @@ impl Record {
         self.held = permit.map(Held::Counted);
     }
 
+    /// The proxy answers that a tunnel is open. It is counted now; its record is left at its end.
+    pub(crate) fn opened(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.count(self.started.elapsed());
+        self.counted = true;
+    }
+
+    /// The tunnel has ended; what is known of the bytes in it.
+    pub(crate) fn tunnelled(&mut self, passed: Result<Passed, Reason>) {
+        match passed {
+            Ok(Passed {
+                from_client,
+                to_client,
+            }) => {
+                self.response_bytes = to_client;
+                self.tunnelled_bytes = Some(from_client);
+            }
+            Err(reason) => self.reason = Some(reason),
+        }
+        self.close();
+    }
+
     /// Gives the permit to whoever goes on.
     pub(crate) fn release(&mut self) -> Option<Permit> {
         match self.held.take()? {
@@ -331,8 +401,9 @@ impl Record {
             Some(Held::Tried(tried, _counted)) => tried.ended(took, self.reason, self.attempts),
             counted => drop(counted),
         }
-        let (success, mtls) = (self.is_success(), self.peer.is_some());
-        self.labels().cells.finished(took, success, mtls);
+        if !self.counted {
+            self.count(took);
+        }
         if let Some(span) = self.span.take() {
             span.close(self);
         }
@@ -341,9 +412,14 @@ impl Record {
         }
     }
 
-    fn write_line(&self, line: &Line, took: std::time::Duration) {
+    fn count(&mut self, took: Duration) {
+        let (success, mtls) = (self.is_success(), self.peer.is_some());
+        self.labels().cells.finished(took, success, mtls);
+    }
+
+    fn write_line(&self, line: &Line, took: Duration) {
         let outcome = self.outcome();
-        let text = serde_json::json!({
+        let mut text = serde_json::json!({
             "time": humantime::format_rfc3339_millis(line.at).to_string(),
             "direction": self.direction.as_str(),
             "client": line.client.to_string(),
@@ -361,6 +437,9 @@ impl Record {
             "bytes": self.response_bytes,
             "duration_ms": took.as_secs_f64() * 1000.0,
         });
+        if let Some(bytes) = self.tunnelled_bytes {
+            text["bytes_received"] = bytes.into();
+        }
         // A closed standard output is not the request's problem.
         let _ = writeln!(std::io::stdout().lock(), "{text}");
     }
@@ -385,7 +464,7 @@ impl Record {
 /// What a record's span is told at its end.
 pub(super) struct Outcome<'r> {
     pub(super) direction: Direction,
-    pub(super) destination: Option<&'r ServicePort>,
+    pub(super) destination: Option<&'r Called>,
     pub(super) backend: Option<&'r ServicePort>,
     pub(super) route: Option<&'r str>,
     pub(super) generation: Generation,

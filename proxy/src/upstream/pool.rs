@@ -35,6 +35,8 @@ pub(crate) struct Upstream {
     failed: Cell<Option<(Instant, Reason)>>,
     /// What a policy says about its connections.
     terms: RefCell<Option<Rc<Terms>>>,
+    /// Open, and to be used before another one is dialled.
+    at_hand: RefCell<Option<Leg>>,
     idle_timeout: Cell<Duration>,
 }
 
@@ -113,6 +115,7 @@ impl Upstream {
             dialling: tokio::sync::Mutex::default(),
             failed: Cell::new(None),
             terms: RefCell::default(),
+            at_hand: RefCell::default(),
             idle_timeout: Cell::new(limits.pool_idle_timeout),
             limits,
         })
@@ -138,7 +141,7 @@ impl Upstream {
     }
 
     /// Whether a connection is there that another request can use at once.
-    pub(super) fn has_idle(&self) -> bool {
+    pub(crate) fn has_idle(&self) -> bool {
         !self.idle.borrow().is_empty() || !self.http2.borrow().is_empty()
     }
 
@@ -197,6 +200,21 @@ impl Upstream {
             Spoken::Http2 => self.send_http2(parts, body).await,
             Spoken::Http1 | Spoken::Tcp | Spoken::Tls => self.send_http1(parts, body).await,
         }
+    }
+
+    /// As [`send`](Self::send), where a connection may be at hand that nobody has used yet.
+    pub(crate) async fn send_by(
+        self: &Rc<Self>,
+        leg: Option<Leg>,
+        parts: &request::Parts,
+        body: &ReplaySource,
+        spoken: Spoken,
+    ) -> Result<Forwarded, SendFailure> {
+        self.at_hand.replace(leg);
+        let sent = self.send(parts, body, spoken).await;
+        // Another request may have ended meanwhile and left its connection, which was as good.
+        drop(self.at_hand.take());
+        sent
     }
 
     /// Opens a connection for opaque bytes; it is not pooled. `is_tls`: they are TLS already.
@@ -307,6 +325,9 @@ impl Upstream {
 
     /// Boxed: a handshake needs much room, and few requests have to wait for one.
     async fn dial(&self, spoken: Spoken) -> Result<Leg, Reason> {
+        if let Some(leg) = self.at_hand.take() {
+            return Ok(leg);
+        }
         Box::pin(self.route.dial(spoken, self.limits.connect_timeout, None)).await
     }
 

@@ -37,7 +37,10 @@ pub struct Http1Reader {
 
 #[derive(Debug)]
 enum Direction {
-    Requests,
+    Requests {
+        /// CONNECT is accepted.
+        tunnels: bool,
+    },
     Responses {
         /// The request that the next response answers.
         to: Option<ResponseTo>,
@@ -80,9 +83,18 @@ impl Http1Reader {
     pub fn requests(limits: MessageLimits) -> Self {
         Self {
             limits,
-            direction: Direction::Requests,
+            direction: Direction::Requests { tunnels: false },
             state: State::Head(HeadScan::request()),
             lines: Lines::default(),
+        }
+    }
+
+    /// Accepts CONNECT too. Everything behind its head is held: what it is, is for whoever serves the tunnel.
+    #[must_use]
+    pub fn with_tunnels(self) -> Self {
+        Self {
+            direction: Direction::Requests { tunnels: true },
+            ..self
         }
     }
 
@@ -233,8 +245,8 @@ impl Http1Reader {
         let reason = match (&self.direction, &self.state) {
             (_, State::Refused { reason, .. }) => return Err(*reason),
             (_, State::Upgrading | State::Upgraded | State::UntilClose) => return Ok(()),
-            (Direction::Requests, State::Head(scan)) if !scan.begun() => return Ok(()),
-            (Direction::Requests, _) => Reason::RequestAborted,
+            (Direction::Requests { .. }, State::Head(scan)) if !scan.begun() => return Ok(()),
+            (Direction::Requests { .. }, _) => Reason::RequestAborted,
             (Direction::Responses { to: None, .. }, State::Head(scan)) if !scan.begun() => return Ok(()),
             (Direction::Responses { .. }, State::Head(_)) => Reason::ConnectionReset,
             (Direction::Responses { .. }, _) => Reason::ResponseIncomplete,
@@ -296,7 +308,7 @@ fn position(part: &[u8], bytes: &[u8]) -> Range<usize> {
 impl Direction {
     fn next_head(&self) -> HeadScan {
         match self {
-            Self::Requests => HeadScan::request(),
+            Self::Requests { .. } => HeadScan::request(),
             Self::Responses { .. } => HeadScan::response(),
         }
     }
@@ -311,9 +323,26 @@ impl Direction {
     ) -> Result<(Unit, State), Reason> {
         let line = lines.start_line(bytes);
         match self {
-            Self::Requests => {
+            Self::Requests { tunnels } => {
                 let head = RequestHead::of_lines(line, lines.fields(bytes))?;
                 let (version, method, target) = (head.version(), head.method(), head.target());
+                if *tunnels && method == b"CONNECT" {
+                    let authority = request::tunnel(head, limits)?;
+                    let unit = Unit::Request(RequestAt {
+                        bytes: end,
+                        version,
+                        method: position(method, bytes),
+                        target: position(target, bytes),
+                        authority: position(authority.as_bytes(), bytes),
+                        body: Body::None,
+                        upgrade: None,
+                        head: false,
+                        expects_continue: false,
+                        persistent: false,
+                        tunnel: true,
+                    });
+                    return Ok((unit, State::Upgrading));
+                }
                 let accepted = request::validate(head, limits)?;
                 let next = match accepted.upgrade {
                     Some(_) => State::Upgrading,
@@ -330,6 +359,7 @@ impl Direction {
                     head: accepted.head,
                     expects_continue: accepted.expects_continue,
                     persistent: accepted.persistent,
+                    tunnel: false,
                 });
                 Ok((unit, next))
             }
@@ -387,10 +417,10 @@ impl Direction {
 
     fn head_fault(&self, fault: HeadFault) -> Reason {
         match (self, fault) {
-            (Self::Requests, HeadFault::Malformed) => Reason::MalformedRequest,
-            (Self::Requests, HeadFault::TargetTooLong) => Reason::TargetTooLong,
-            (Self::Requests, HeadFault::TooLarge) => Reason::HeadTooLarge,
-            (Self::Requests, HeadFault::TooManyFields) => Reason::TooManyFields,
+            (Self::Requests { .. }, HeadFault::Malformed) => Reason::MalformedRequest,
+            (Self::Requests { .. }, HeadFault::TargetTooLong) => Reason::TargetTooLong,
+            (Self::Requests { .. }, HeadFault::TooLarge) => Reason::HeadTooLarge,
+            (Self::Requests { .. }, HeadFault::TooManyFields) => Reason::TooManyFields,
             (Self::Responses { .. }, HeadFault::Malformed | HeadFault::TargetTooLong) => {
                 Reason::MalformedResponse
             }
@@ -402,8 +432,8 @@ impl Direction {
 
     fn chunk_fault(&self, fault: ChunkFault) -> Reason {
         match (self, fault) {
-            (Self::Requests, ChunkFault::Framing) => Reason::BadChunk,
-            (Self::Requests, ChunkFault::Trailer) => Reason::BadTrailer,
+            (Self::Requests { .. }, ChunkFault::Framing) => Reason::BadChunk,
+            (Self::Requests { .. }, ChunkFault::Trailer) => Reason::BadTrailer,
             (Self::Responses { .. }, ChunkFault::Framing) => Reason::BadResponseChunk,
             (Self::Responses { .. }, ChunkFault::Trailer) => Reason::BadResponseTrailer,
         }

@@ -45,6 +45,8 @@ pub struct RequestAt {
     pub head: bool,
     pub expects_continue: bool,
     pub persistent: bool,
+    /// It is CONNECT: what follows belongs to the tunnel.
+    pub tunnel: bool,
 }
 
 /// An accepted response head.

@@ -13,6 +13,7 @@ use decision::message::Body as BodyLength;
 use decision::message::http1::{Http1Reader, RequestAt};
 use http::header::{CONNECTION, TE};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::timeout;
@@ -23,6 +24,7 @@ use super::sender::{SendFailure, Sender};
 use super::wire::{Arrival, ReadFailure, Wire};
 use crate::downstream::{Arrived, Downstream};
 use crate::http::body::{RequestBody, ResponseBody, Switched};
+use crate::http::tunnel::{self, Tunnel};
 use crate::http::{date, handle};
 use crate::leg::Leg;
 use crate::presence::Presence;
@@ -35,6 +37,7 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1024 * 1024;
 /// How much of a request's unread body is thrown away so that its connection can be used again.
 const DRAIN_BYTES: usize = 64 * 1024;
+const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A client's connection, shared between its loop and the body of the request that is being answered.
@@ -43,7 +46,10 @@ pub(crate) type ClientWire = Rc<RefCell<Wire>>;
 /// Serves a connection to its end; `first` was already read from it.
 pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut) {
     let presence = downstream.worker.connections.enter(&downstream);
-    let reader = Http1Reader::requests(downstream.worker.limits.message);
+    let mut reader = Http1Reader::requests(downstream.worker.limits.message);
+    if tunnel::is_served(&downstream) {
+        reader = reader.with_tunnels();
+    }
     let wire = Rc::new(RefCell::new(Wire::new(leg, first, reader)));
     // Another sidecar never says that it sends nothing more and still reads, and no client of a gateway that is to be
     // waited for; an application in front of its sidecar may.
@@ -75,7 +81,8 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, leg: Leg, first: BytesMut)
             Next::Request => {}
             Next::Close => return close(&wire).await,
             Next::Linger => return linger(&wire).await,
-            Next::Tunnel(switched) => return Box::pin(tunnel(&downstream, wire, switched)).await,
+            Next::Tunnel(switched) => return Box::pin(switch(&downstream, wire, switched)).await,
+            Next::Inside(tunnel) => return Box::pin(inside(&downstream, wire, presence, tunnel)).await,
             Next::Broken => return,
         }
     }
@@ -116,6 +123,8 @@ enum Next {
     /// see the answer (RFC 9112 section 9.6).
     Linger,
     Tunnel(Switched),
+    /// What the client sends from here on is for where it asked a tunnel to lead.
+    Inside(Box<Tunnel>),
     Broken,
 }
 
@@ -179,6 +188,9 @@ async fn exchange(
 ) -> Next {
     let busy = presence.begin();
     let asked = Asked::of(&parts, &at);
+    if at.tunnel {
+        return Box::pin(connect(downstream, wire, parts, &asked)).await;
+    }
     let expects = at.expects_continue && parts.version == Version::HTTP_11;
     let body = match at.body {
         BodyLength::None => RequestBody::Empty,
@@ -206,6 +218,24 @@ async fn exchange(
     match sent {
         Ok(kept) => after(wire, kept && persistent),
         Err(_) => Next::Broken,
+    }
+}
+
+/// Opens a tunnel. Where there is none, what its client may have sent for it must not be taken for a request.
+async fn connect(downstream: &Downstream, wire: &ClientWire, parts: Parts, asked: &Asked) -> Next {
+    let authority = parts.uri.authority().map(Authority::as_str);
+    match tunnel::open(downstream, &parts, authority.ok_or(Reason::BadTarget)).await {
+        Ok(tunnel) => {
+            wire.borrow_mut().answer().extend_from_slice(CONNECTED);
+            match poll_fn(|cx| wire.borrow_mut().poll_flush(cx)).await {
+                Ok(()) => Next::Inside(Box::new(tunnel)),
+                Err(_) => Next::Broken,
+            }
+        }
+        Err(response) => match send(wire, response, asked, false).await {
+            Ok(_) => Next::Linger,
+            Err(_) => Next::Broken,
+        },
     }
 }
 
@@ -320,8 +350,18 @@ async fn linger(wire: &ClientWire) {
     let _ = tokio::time::timeout_at(until.into(), discard).await;
 }
 
+/// The connection is the tunnel's from here on, and no longer one of the outbound port's.
+async fn inside(downstream: &Downstream, wire: ClientWire, presence: Rc<Presence>, tunnel: Box<Tunnel>) {
+    drop(presence);
+    let Some(wire) = Rc::into_inner(wire) else {
+        return tracing::debug!("a tunnel was not carried out: its request is still read");
+    };
+    let (client, held) = wire.into_inner().into_parts();
+    tunnel.serve(downstream, client, held).await;
+}
+
 /// Both connections are one from here on.
-async fn tunnel(downstream: &Downstream, wire: ClientWire, switched: Switched) {
+async fn switch(downstream: &Downstream, wire: ClientWire, switched: Switched) {
     let Some(wire) = Rc::into_inner(wire) else {
         return tracing::debug!("an upgrade was not carried out: the request's body is still read");
     };

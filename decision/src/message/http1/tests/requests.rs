@@ -34,6 +34,76 @@ fn requests_that_pass_whole() {
 }
 
 #[test]
+fn tunnels_where_they_are_served() {
+    use Reason::*;
+    let first = |input: &str| {
+        let mut reader = Http1Reader::requests(MessageLimits::default()).with_tunnels();
+        (reader.read(input.as_bytes()), reader)
+    };
+    for (target, fields) in [
+        ("a:80", "Host: a:80\r\n"),
+        // The target counts.
+        (
+            "a.b:443",
+            "Host: elsewhere\r\nProxy-Connection: keep-alive\r\nConnection: close\r\n",
+        ),
+        ("[::1]:8080", "Host: [::1]:8080\r\nContent-Length: 0\r\n"),
+        ("10.0.0.1:1", "Host: 10.0.0.1:1\r\nUpgrade: websocket\r\n"),
+    ] {
+        let head = format!("CONNECT {target} HTTP/1.1\r\n{fields}\r\n");
+        let input = format!("{head}GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let (unit, mut reader) = first(&input);
+        let Unit::Request(at) = unit else {
+            panic!("{input:?}: {unit:?}");
+        };
+        assert!(at.tunnel && at.bytes == head.len(), "{at:?}");
+        assert_eq!(&input[at.authority.clone()], target);
+        // What follows is no request.
+        assert!(reader.awaiting_upgrade() && !reader.mid_message());
+        assert_eq!(reader.read(&input.as_bytes()[at.bytes..]), Unit::Incomplete);
+    }
+    let (unit, _) = first("CONNECT a:80 HTTP/1.0\r\n\r\n");
+    assert!(matches!(unit, Unit::Request(RequestAt { tunnel: true, .. })));
+    for (line, fields, reason) in [
+        ("CONNECT a HTTP/1.1", "Host: a\r\n", BadTarget),
+        ("CONNECT a:0 HTTP/1.1", "Host: a\r\n", BadTarget),
+        ("CONNECT a:080 HTTP/1.1", "Host: a\r\n", BadTarget),
+        ("CONNECT ::1:80 HTTP/1.1", "Host: a\r\n", BadTarget),
+        ("CONNECT u@a:80 HTTP/1.1", "Host: a\r\n", BadTarget),
+        ("CONNECT / HTTP/1.1", "Host: a\r\n", BadTarget),
+        ("CONNECT http://a:80/ HTTP/1.1", "Host: a:80\r\n", BadTarget),
+        ("CONNECT a:80 HTTP/1.1", "", BadHost),
+        ("CONNECT a:80 HTTP/1.1", "Host: a\r\nHost: a\r\n", BadHost),
+        ("CONNECT a:80 HTTP/1.1", "Host: a b\r\n", BadHost),
+        (
+            "CONNECT a:80 HTTP/1.1",
+            "Host: a\r\nContent-Length: 1\r\n",
+            AmbiguousLength,
+        ),
+        (
+            "CONNECT a:80 HTTP/1.1",
+            "Host: a\r\nTransfer-Encoding: chunked\r\n",
+            AmbiguousLength,
+        ),
+        (
+            "CONNECT a:80 HTTP/1.1",
+            "Host: a\r\nContent-Length: x\r\n",
+            AmbiguousLength,
+        ),
+    ] {
+        let (unit, _) = first(&format!("{line}\r\n{fields}\r\n"));
+        assert_eq!(unit, Unit::Refused(reason), "{line} {fields:?}");
+    }
+    // Its name is case-sensitive, and nothing else is judged otherwise than where there are no tunnels.
+    for input in [
+        "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "connect a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        assert_eq!(first(input).0, Unit::Refused(BadTarget), "{input:?}");
+    }
+}
+
+#[test]
 fn requests_of_which_nothing_passes() {
     use Reason::*;
     let get = |fields: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
