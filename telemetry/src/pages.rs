@@ -1,7 +1,9 @@
 //! A small HTTP server for health, metrics and admin pages.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -11,13 +13,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
 
-/// Connections served at once; more wait.
+/// Connections served at once. A further one takes the place of the oldest that has not asked yet, else of the oldest.
 const CONNECTIONS: usize = 64;
 /// For a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a whole connection, also where its client does not read.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,31 +33,55 @@ pub type Pages = dyn Fn(&Method, &str) -> Page + Send + Sync;
 
 /// Serves until the future is dropped. One request per connection: pages are looked at now and then.
 pub async fn serve(listener: TcpListener, pages: Arc<Pages>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut tasks = JoinSet::new();
+    let mut open: VecDeque<Open> = VecDeque::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let pages = pages.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let page = pages(request.method(), request.uri().path());
-                async move { Ok::<_, Infallible>(page) }
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = served.await {
-                tracing::debug!(%error, "a page's connection ended");
+        while tasks.try_join_next().is_some() {}
+        open.retain(|connection| !connection.task.is_finished());
+        if open.len() >= CONNECTIONS {
+            let silent = open.iter().position(|connection| !connection.has_asked());
+            if let Some(connection) = open.remove(silent.unwrap_or(0)) {
+                connection.task.abort();
             }
-            drop(place);
-        });
+        }
+        let asked = Arc::new(AtomicBool::new(false));
+        let task = tasks.spawn(show(stream, pages.clone(), asked.clone()));
+        open.push_back(Open { task, asked });
+    }
+}
+
+/// A connection that is being served.
+struct Open {
+    task: AbortHandle,
+    asked: Arc<AtomicBool>,
+}
+
+impl Open {
+    /// Whether its request's head has arrived.
+    fn has_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+async fn show(stream: TcpStream, pages: Arc<Pages>, asked: Arc<AtomicBool>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
+        let page = pages(request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(page) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(CONNECTION_TIMEOUT, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a page's connection ended"),
+        Err(_) => tracing::debug!("a page's connection was closed: its client did not read"),
     }
 }
 

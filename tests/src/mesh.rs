@@ -106,6 +106,19 @@ impl Mesh {
         address_in(&self.data_dir()).expect("the control plane runs")
     }
 
+    /// Where the control plane shows its pages.
+    pub fn admin_address(&self) -> SocketAddr {
+        let lines = self
+            .control_plane
+            .as_ref()
+            .expect("the control plane runs")
+            .stdout();
+        let admin = lines.iter().find_map(|line| line.strip_prefix("admin "));
+        admin
+            .and_then(|address| address.parse().ok())
+            .expect("an address")
+    }
+
     pub fn control_plane(&mut self) -> &mut Process {
         self.control_plane.as_mut().expect("the control plane runs")
     }
