@@ -89,14 +89,14 @@ reasons! {
     // Where it could not go.
     /// Whoever is to be asked whether the request may go on does not answer, or not in a way that can be understood.
     AuthUnavailable = 503, 14, "destination_unavailable", "auth_unavailable";
-    /// No service has this name.
+    /// No service has this name, nor, where DNS was asked, has any other host.
     UnknownService = 404, 14, "destination_not_found", "unknown_service";
     /// The host is no service of the mesh, and hosts outside it may not be called.
     OutsideDenied = 403, 7, "http_request_denied", "outside_denied";
     /// The host is this proxy itself, by one of the ports that it listens on.
     OwnPort = 403, 7, "destination_ip_prohibited", "own_port";
-    /// The host is no service of the mesh, and DNS knows no address for it.
-    HostNotFound = 502, 14, "dns_error", "host_not_found";
+    /// The host is no service of the mesh, and DNS failed to say where it is.
+    DnsFailed = 502, 14, "dns_error", "dns_failed";
     /// DNS did not answer within `connect_timeout`.
     DnsTimeout = 504, 14, "dns_timeout", "dns_timeout";
     /// The service has no such port.

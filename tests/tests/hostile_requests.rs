@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 use tests::hostile::{self, Recorder, Wire};
-use tests::hostile_cases::{Case, all_cases};
+use tests::hostile_cases::{Case, all_cases, tunnel};
 use tests::hostile_cases_h2::http2_cases;
 use tests::hostile_h2::{self as h2, Ending, Frames};
 use tests::hostile_neighbours::accepted;
@@ -80,7 +80,7 @@ async fn inbound_http1_from_a_valid_peer() {
     let app = Recorder::start().await;
     let pair = Pair::start(app.address, &[]).await;
     let mut failures = Vec::new();
-    for case in all_cases() {
+    for case in all_cases().chain([tunnel()]) {
         let wire = Wire::new(pair.tls(HTTP1).await);
         if let Err(failure) = refuse(wire, &case).await {
             failures.push(format!("{}: {failure}", case.name));

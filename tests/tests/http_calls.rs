@@ -372,7 +372,7 @@ async fn what_cannot_be_reached_is_answered_with_a_reason() {
     for (url, verdict) in [
         ("http://unknown/", (404, "unknown_service")),
         ("http://checkout.other/", (404, "unknown_service")),
-        ("http://www.example.com/", (404, "unknown_service")),
+        ("http://www.nobody.invalid/", (404, "unknown_service")),
         ("http://checkout:81/", (404, "unknown_port")),
         ("http://nobody/", (503, "no_endpoint")),
     ] {

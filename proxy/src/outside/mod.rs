@@ -42,7 +42,7 @@ impl OutsideCalls {
     ///
     /// # Errors
     /// [`Reason::OutsideDenied`] where such hosts may not be called, [`Reason::OwnPort`] where it is this proxy;
-    /// [`Reason::UnknownService`] where nobody has a name that a service could have.
+    /// [`Reason::UnknownService`] where nobody has this name.
     pub(crate) async fn find(
         &self,
         worker: &Worker,
@@ -56,18 +56,8 @@ impl OutsideCalls {
             Outside::Address(ip) => SmallVec::from_elem(ip, 1),
             Outside::Name(name) => {
                 let within = worker.limits.connect_timeout;
-                let found = self
-                    .resolver
-                    .look_up(name, worker.limits.resolved_hosts, within)
-                    .await;
-                let namespace = &worker.shared.settings.namespace;
-                found.map_err(
-                    |reason| match host::resolve(authority, namespace, &worker.shared.domain) {
-                        // The caller meant a service, as far as anybody can tell.
-                        Ok(Some(_)) => Reason::UnknownService,
-                        _ => reason,
-                    },
-                )?
+                let kept = worker.limits.resolved_hosts;
+                self.resolver.look_up(name, kept, within).await?
             }
         };
         let addresses = found.iter().map(|ip| SocketAddr::new(ip.to_canonical(), port));

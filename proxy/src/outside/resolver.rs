@@ -44,7 +44,7 @@ impl Resolver {
             Ok(Ok(found)) => {
                 let found: SmallVec<[IpAddr; MAX_ADDRESSES]> = found.iter().collect();
                 match found.is_empty() {
-                    true => Err(Reason::HostNotFound),
+                    true => Err(Reason::UnknownService),
                     false => Ok(found),
                 }
             }
@@ -106,6 +106,7 @@ fn changed() -> [Option<SystemTime>; 2] {
 fn reason(error: &NetError) -> Reason {
     match error {
         NetError::Timeout => Reason::DnsTimeout,
-        _ => Reason::HostNotFound,
+        error if error.is_no_records_found() => Reason::UnknownService,
+        _ => Reason::DnsFailed,
     }
 }
