@@ -29,7 +29,7 @@ pub use hostname::Hostname;
 pub use name::{Label, MeshDomain, ServiceName, ServicePort};
 pub use outside::OutsideHosts;
 pub use service::{AppProtocol, Destination};
-pub use snapshot::{Generation, Resource, ResourceName, Snapshot};
+pub use snapshot::{Generation, Question, Resource, ResourceName, Snapshot};
 pub use spiffe::{SpiffeId, TrustDomain};
 pub use traffic_policy::TrafficPolicy;
 pub use workload::{Labels, Selector, WorkloadId};

@@ -12,7 +12,7 @@ use model::pattern::{Regex, ValuePattern};
 use model::resilience::{RetryPolicy, Timeouts};
 use model::route::{Backend, PathMatch, RequestMatch, Rule};
 use model::service::{AppProtocol, Destination, DestinationPort};
-use model::snapshot::{Inbound, Resource, ServedPort};
+use model::snapshot::{Inbound, Owner, Resource, ServedPort};
 use model::{Labels, OutsideHosts, ServiceName, ServicePort, SpiffeId};
 use proptest::collection::{btree_map, btree_set, hash_map, vec};
 use proptest::option;
@@ -28,6 +28,15 @@ mod filters;
 
 #[path = "convert/gateway.rs"]
 mod gateway;
+
+fn owner() -> impl Strategy<Value = Owner> {
+    (address(), service_port(), protocol()).prop_map(|(address, target, protocol)| Owner {
+        address,
+        workload: "echo-1".parse().expect("an id"),
+        target,
+        protocol,
+    })
+}
 
 /// Makes a valid message wrong in one place.
 type Spoil<T> = fn(&mut T);
@@ -385,7 +394,8 @@ fn resource() -> impl Strategy<Value = Resource> {
         inbound,
         destination,
         endpoints,
-        gateway::gateway().prop_map(Resource::Gateway)
+        gateway::gateway().prop_map(Resource::Gateway),
+        owner().prop_map(Resource::Address)
     ]
 }
 

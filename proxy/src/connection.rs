@@ -88,13 +88,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     } = accepted;
     match role.as_ref() {
         Role::Outbound => {
+            let plain = (Leg::Plain(stream), BytesMut::new());
             // Opaque bytes for nobody never pass.
-            let _ = outbound(worker, Leg::Plain(stream), BytesMut::new(), client, None).await;
+            let _ = outbound(worker, plain, client, None, None).await;
         }
         Role::Local(service) => {
-            let service = Some(service.clone());
+            let plain = (Leg::Plain(stream), BytesMut::new());
             // A connection of opaque bytes has no record that could keep this.
-            let _ = outbound(worker, Leg::Plain(stream), BytesMut::new(), client, service).await;
+            let _ = outbound(worker, plain, client, Some(service.clone()), None).await;
         }
         Role::Inbound(tls) => inbound(worker, stream, client, tls).await,
         Role::Gateway(port) => Box::pin(gateway::connection::serve(worker, stream, client, *port)).await,
@@ -102,7 +103,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     drop(permit);
 }
 
-/// Serves what comes through a tunnel to a service, of which `first` was already read, as on a local port for that service.
+/// Serves what comes through a tunnel to a service, of which `first` was already read, as on a local port for that service;
+/// or for the one of its endpoints that has this address.
 ///
 /// # Errors
 /// Why opaque bytes went nowhere.
@@ -111,18 +113,18 @@ pub(crate) async fn inside(
     leg: Leg,
     first: BytesMut,
     client: SocketAddr,
-    service: ServicePort,
+    (service, endpoint): (ServicePort, Option<SocketAddr>),
 ) -> Result<Passed, Reason> {
-    outbound(worker, leg, first, client, Some(service)).await
+    outbound(worker, (leg, first), client, Some(service), endpoint).await
 }
 
 /// Serves a connection of the application. What passed in it, where that was opaque.
 async fn outbound(
     worker: Rc<Worker>,
-    mut leg: Leg,
-    mut first: BytesMut,
+    (mut leg, mut first): (Leg, BytesMut),
     client: SocketAddr,
     service: Option<ServicePort>,
+    endpoint: Option<SocketAddr>,
 ) -> Result<Passed, Reason> {
     let declared = match &service {
         None => AppProtocol::Detect,
@@ -152,6 +154,7 @@ async fn outbound(
         direction: Direction::Outbound,
         peer: None,
         service,
+        endpoint,
         labels: None,
     };
     match (detected, &downstream.service) {
@@ -253,6 +256,7 @@ fn identify(
         .recorder
         .labels(Direction::Inbound, Some(&service), Some(&service), None);
     Some(Downstream {
+        endpoint: None,
         labels: Some(labels),
         worker,
         client,

@@ -26,6 +26,8 @@ pub(crate) struct Downstream {
     pub(crate) peer: Option<VerifiedPeer>,
     /// The service that the connection itself names: by SNI, or by the local port.
     pub(crate) service: Option<ServicePort>,
+    /// The address of the one endpoint that is called, past the routes of its service; it is one of `service`.
+    pub(crate) endpoint: Option<SocketAddr>,
     /// Of every request, where the connection decides that.
     pub(crate) labels: Option<Rc<Labels>>,
 }

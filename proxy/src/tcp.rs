@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,14 +17,14 @@ use decision::traffic::retry::Outcome;
 use decision::traffic::{split, stream};
 use model::gateway::StreamRule;
 use model::traffic_policy::Algorithm;
-use model::{AppProtocol, ServicePort, Snapshot};
+use model::{AppProtocol, EndpointSet, ServicePort, Snapshot, TrafficPolicy};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 
 use crate::config::Learned;
 use crate::downstream::Downstream;
 use crate::hello;
 use crate::leg::Leg;
-use crate::upstream::Wanted;
+use crate::upstream::{Cluster, Wanted};
 use crate::worker::Worker;
 
 /// How often another endpoint is tried when a connection cannot be opened.
@@ -64,7 +65,11 @@ where
 {
     let worker = &downstream.worker;
     let source = downstream.client.ip();
-    match reach(worker, service, source, &mut client, &mut first).await {
+    let reached = match downstream.endpoint {
+        Some(address) => reach_endpoint(worker, address, source).await,
+        None => reach(worker, service, source, &mut client, &mut first).await,
+    };
+    match reached {
         Ok(upstream) => Ok(carry(client, first, upstream, worker.limits.idle_timeout).await),
         Err(reason) => {
             tracing::info!(%service, reason = reason.detail(), "closed: no connection to an endpoint");
@@ -102,6 +107,14 @@ where
         }
         Err(reason) => tracing::info!(app = %served.app, reason = reason.detail(), "closed: no application"),
     }
+}
+
+/// Opens a connection to the endpoint that has this address.
+async fn reach_endpoint(worker: &Worker, address: SocketAddr, source: IpAddr) -> Result<Leg, Reason> {
+    let known = worker.destinations.endpoint(worker, address).await?;
+    let lane = known.lane(worker, None, 0)?;
+    let endpoints = lane.endpoints.as_ref().ok_or(Reason::NoEndpoint)?;
+    open_one(worker, &lane.cluster, (endpoints, None), source, false).await
 }
 
 /// Opens a connection to an endpoint of the service that was called, or of a backend that its rules choose.
@@ -195,6 +208,16 @@ pub(crate) async fn open(
         .ok_or(Reason::NoEndpoint)?;
     let policy = endpoints.governing(service.port);
     let cluster = worker.cluster(&(service.clone(), None));
+    open_one(worker, &cluster, (endpoints, policy), source, is_tls).await
+}
+
+async fn open_one(
+    worker: &Worker,
+    cluster: &Cluster,
+    (endpoints, policy): (&Arc<EndpointSet>, Option<&Arc<TrafficPolicy>>),
+    source: IpAddr,
+    is_tls: bool,
+) -> Result<Leg, Reason> {
     // Of a connection nothing but its source is known.
     let balance = policy.and_then(|policy| policy.balance.as_ref());
     let key = match balance.map(|balance| &balance.algorithm) {

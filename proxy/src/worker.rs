@@ -65,6 +65,8 @@ pub(crate) struct Worker {
     around: Rc<Surroundings>,
     plans: RefCell<Cache<Plans, Arc<Plan>>>,
     clusters: RefCell<HashMap<ClusterKey, Rc<Cluster>>>,
+    /// Of single endpoints that are called by their addresses.
+    single: RefCell<HashMap<(ServicePort, SocketAddr), Rc<Cluster>>>,
     /// By addresses that the control plane says: no caller can make them collide.
     apps: RefCell<HashMap<SocketAddr, Rc<Upstream>, foldhash::fast::RandomState>>,
     budgets: RefCell<HashMap<BudgetKey, Rc<Budget>>>,
@@ -108,6 +110,7 @@ impl Worker {
             snapshots: RefCell::new(Cache::new(Snapshots(shared.config.clone()))),
             plans: RefCell::new(Cache::new(shared.plans.clone())),
             clusters: RefCell::default(),
+            single: RefCell::default(),
             apps: RefCell::default(),
             budgets: RefCell::default(),
             destinations: Destinations::default(),
@@ -153,6 +156,14 @@ impl Worker {
         let cluster = Cluster::new(key, self.around.clone());
         clusters.insert(key.clone(), cluster.clone());
         cluster
+    }
+
+    /// Of the only endpoint that is called, apart from the others of its service.
+    pub(crate) fn endpoint_cluster(&self, target: &ServicePort, address: SocketAddr) -> Rc<Cluster> {
+        let new = || Cluster::new(&(target.clone(), None), self.around.clone());
+        let key = (target.clone(), address);
+        let mut single = self.single.borrow_mut();
+        single.entry(key).or_insert_with(new).clone()
     }
 
     pub(crate) fn app(&self, address: SocketAddr) -> Rc<Upstream> {
@@ -250,6 +261,10 @@ impl Worker {
         self.budgets.borrow_mut().retain(|((target, _), _), _| {
             snapshot.destinations.contains_key(&target.service)
                 || snapshot.endpoints.contains_key(&target.service)
+        });
+        self.single.borrow_mut().retain(|(_, address), cluster| {
+            cluster.close_idle(now);
+            matches!(snapshot.addresses.get(address), Some(Some(_)))
         });
         // A request that began before may have made anew what had ended.
         self.follow_policies(&snapshot);

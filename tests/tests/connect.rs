@@ -173,12 +173,12 @@ async fn curl_goes_through_a_tunnel_when_it_is_told_to() {
 #[tokio::test]
 async fn opaque_bytes_pass_and_none_are_lost_behind_the_head() {
     for protocol in ["tcp", ""] {
-        let app = reversing().await;
+        let (app, outside) = (reversing().await, reversing().await);
         let mesh = Mesh::with(&yaml::service("db", 5432, protocol)).await;
         let _db = mesh.workload("db").app(app.address).start().await;
         let visitor = mesh.workload("visitor").flag("--access-log").start().await;
         let sent: Vec<u8> = (0..500_000).map(|at| (at % 251) as u8).collect();
-        for authority in ["db:5432".to_owned(), app.address.to_string()] {
+        for authority in ["db:5432".to_owned(), outside.address.to_string()] {
             let mut raw = Raw::connect(visitor.outbound).await;
             let head = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
             // In one write: a client may not wait for the answer.
@@ -201,7 +201,7 @@ async fn opaque_bytes_pass_and_none_are_lost_behind_the_head() {
         }
         let line = record(&visitor, "db:5432").await;
         assert_eq!(line["destination"], "default/db:5432");
-        let line = record(&visitor, &app.address.to_string()).await;
+        let line = record(&visitor, &outside.address.to_string()).await;
         assert_eq!(line["destination"], "outside");
     }
 }

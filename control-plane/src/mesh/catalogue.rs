@@ -1,10 +1,11 @@
 //! Every resource compiled and encoded once, however many proxies must know it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{Label, Resource, ResourceName, ServiceName, WorkloadId};
+use model::{Label, Question, Resource, ResourceName, ServiceName, WorkloadId};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
@@ -34,6 +35,14 @@ pub(super) struct Catalogue {
     gateways: HashMap<ServiceName, Compiled>,
     endpoints: HashMap<ServiceName, Arc<Encoded>>,
     inbound: HashMap<WorkloadId, Arc<Encoded>>,
+    /// Of addresses that were asked about, those of workloads.
+    owners: HashMap<SocketAddr, Owned>,
+}
+
+#[derive(Debug, Clone)]
+struct Owned {
+    encoded: Arc<Encoded>,
+    service: ServiceName,
 }
 
 #[derive(Debug, Clone)]
@@ -49,7 +58,7 @@ impl Catalogue {
         &mut self,
         state: &MeshState,
         workload: &WorkloadId,
-        subscriptions: &BTreeSet<ServiceName>,
+        subscriptions: &BTreeSet<Question>,
     ) -> Known {
         let mut known = Known::new();
         known.insert(ResourceName::Inbound, Some(self.inbound(state, workload)));
@@ -64,7 +73,17 @@ impl Catalogue {
             known.insert(ResourceName::Gateway(name), encoded);
         }
         let caller = known_workload.map(|workload| &workload.identity.namespace);
-        for service in subscriptions {
+        for question in subscriptions {
+            let service = match question {
+                Question::Service(service) => service,
+                Question::Address(address) => {
+                    let owner = self.owner(state, *address);
+                    reached.extend(owner.as_ref().map(|owner| owner.service.clone()));
+                    let encoded = owner.map(|owner| owner.encoded);
+                    known.insert(ResourceName::Address(*address), encoded);
+                    continue;
+                }
+            };
             let compiled = self.destination(state, service, caller);
             if let Some(compiled) = &compiled {
                 reached.extend(compiled.reaches.iter().cloned());
@@ -87,6 +106,7 @@ impl Catalogue {
     /// After a change of one workload, which serves or served these.
     pub(super) fn forget_workload(&mut self, id: &WorkloadId, services: &[ServiceName]) {
         self.inbound.remove(id);
+        self.owners.clear();
         for service in services {
             self.endpoints.remove(service);
         }
@@ -141,6 +161,19 @@ impl Catalogue {
         };
         self.gateways.insert(name.clone(), compiled.clone());
         Some(compiled)
+    }
+
+    fn owner(&mut self, state: &MeshState, address: SocketAddr) -> Option<Owned> {
+        if let Some(known) = self.owners.get(&address) {
+            return Some(known.clone());
+        }
+        let owner = view::owner(state, address)?;
+        let owned = Owned {
+            service: owner.target.service.clone(),
+            encoded: encode(&Resource::Address(owner)),
+        };
+        self.owners.insert(address, owned.clone());
+        Some(owned)
     }
 
     fn endpoints(&mut self, state: &MeshState, service: &ServiceName) -> Arc<Encoded> {
@@ -207,7 +240,7 @@ spec: {selector: {app: shadow}, ports: [{port: 80}]}
         }
         let id: WorkloadId = "caller".parse().unwrap();
         let subscriptions =
-            ["default/checkout", "default/nobody"].map(|name| name.parse::<ServiceName>().unwrap());
+            ["default/checkout", "default/nobody"].map(|name| name.parse::<Question>().unwrap());
         let subscriptions = BTreeSet::from(subscriptions);
         let expected: Known = view::resources_for(&state, &id, &subscriptions)
             .into_iter()

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::workload::Workload;
-use model::{Generation, OutsideHosts, ServiceName, WorkloadId};
+use model::{Generation, OutsideHosts, Question, WorkloadId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use catalogue::{Encoded, Known};
@@ -93,7 +93,7 @@ impl Mesh {
     pub(crate) fn resources_for(
         &self,
         workload: &WorkloadId,
-        subscriptions: &BTreeSet<ServiceName>,
+        subscriptions: &BTreeSet<Question>,
     ) -> (Generation, Known) {
         let mut contents = self.shared.contents();
         let Contents { state, catalogue, .. } = &mut *contents;

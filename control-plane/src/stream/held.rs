@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Generation, ResourceName, ServiceName};
+use model::{Generation, Question, ResourceName};
 
 use crate::mesh::{Encoded, Known};
 
@@ -15,7 +15,7 @@ const OVERHEAD_BYTES: usize = 32;
 /// What a proxy is known to use, and what it asked for.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    pub(super) subscriptions: BTreeSet<ServiceName>,
+    pub(super) subscriptions: BTreeSet<Question>,
     /// Acknowledged, or said at the beginning.
     in_use: Versions,
     /// Not sent again before they differ: one resource that a proxy cannot use does not keep others from it.
@@ -69,7 +69,7 @@ pub(super) struct Answered {
 
 impl Held {
     /// What the proxy says that it has from an earlier stream.
-    pub(super) fn new(subscriptions: BTreeSet<ServiceName>, in_use: BTreeMap<ResourceName, String>) -> Self {
+    pub(super) fn new(subscriptions: BTreeSet<Question>, in_use: BTreeMap<ResourceName, String>) -> Self {
         Self {
             subscriptions,
             in_use,
@@ -78,26 +78,26 @@ impl Held {
     }
 
     /// Every one of these is answered, even if it is known to be in use.
-    pub(super) fn subscribe(&mut self, services: impl IntoIterator<Item = ServiceName>) {
-        for service in services {
-            self.count_as_never_sent(ResourceName::Destination(service.clone()));
-            self.subscriptions.insert(service);
+    pub(super) fn subscribe(&mut self, questions: impl IntoIterator<Item = Question>) {
+        for question in questions {
+            self.count_as_never_sent(&ResourceName::answering(&question));
+            self.subscriptions.insert(question);
         }
     }
 
     /// The proxy has forgotten these.
-    pub(super) fn forget(&mut self, services: impl IntoIterator<Item = ServiceName>) {
-        for service in services {
-            self.subscriptions.remove(&service);
-            self.count_as_never_sent(ResourceName::Destination(service));
+    pub(super) fn forget(&mut self, questions: impl IntoIterator<Item = Question>) {
+        for question in questions {
+            self.count_as_never_sent(&ResourceName::answering(&question));
+            self.subscriptions.remove(&question);
         }
     }
 
-    fn count_as_never_sent(&mut self, name: ResourceName) {
-        self.in_use.remove(&name);
-        self.refused.remove(&name);
+    fn count_as_never_sent(&mut self, name: &ResourceName) {
+        self.in_use.remove(name);
+        self.refused.remove(name);
         if let Some(in_flight) = &mut self.in_flight {
-            in_flight.versions.remove(&name);
+            in_flight.versions.remove(name);
         }
     }
 
@@ -221,7 +221,7 @@ impl Held {
         Some(in_flight)
     }
 
-    /// Forgets refusals that do not stand any more, and destinations that nobody asked for.
+    /// Forgets refusals that do not stand any more, and answers that nobody asked for.
     fn tidy(&mut self, known: &Known) {
         let in_use = &self.in_use;
         self.refused.retain(|name, version| match known.get(name) {
@@ -229,7 +229,7 @@ impl Held {
             None => version == ABSENT && in_use.contains_key(name),
         });
         self.in_use
-            .retain(|name, _| known.contains_key(name) || !matches!(name, ResourceName::Destination(_)));
+            .retain(|name, _| known.contains_key(name) || name.question().is_none());
     }
 
     fn lacks(&self, name: &ResourceName, wanted: &Option<Arc<Encoded>>) -> bool {
@@ -282,6 +282,8 @@ impl Room {
 mod tests {
     use proptest::prelude::*;
 
+    use model::ServiceName;
+
     use super::*;
 
     const LARGE: usize = 1 << 20;
@@ -317,7 +319,7 @@ mod tests {
 
     #[test]
     fn only_differences_are_sent_and_one_at_a_time() {
-        let mut held = Held::new([service("a")].into(), BTreeMap::new());
+        let mut held = Held::new([service("a").into()].into(), BTreeMap::new());
         let first = known(&[(destination("a"), Some("1")), (endpoints("a"), Some("1"))]);
         let next = held.next(&first, Generation(5), LARGE).unwrap();
         assert_eq!(names(&next), (vec![endpoints("a"), destination("a")], vec![]));
@@ -340,7 +342,7 @@ mod tests {
     #[test]
     fn what_is_refused_waits_until_it_changes_and_holds_nothing_else_up() {
         let mut held = Held::default();
-        held.subscribe([service("a"), service("b")]);
+        held.subscribe([service("a").into(), service("b").into()]);
         let bad = known(&[(destination("a"), Some("bad")), (destination("b"), Some("1"))]);
         let next = held.next(&bad, Generation(1), LARGE).unwrap();
         let named = destination("a").to_string();
@@ -373,12 +375,12 @@ mod tests {
     #[test]
     fn every_question_is_answered_even_with_what_is_known() {
         let in_use = [(destination("a"), "1".to_owned())].into();
-        let mut held = Held::new([service("a")].into(), in_use);
+        let mut held = Held::new([service("a").into()].into(), in_use);
         assert_eq!(
             held.standing(&known(&[(destination("a"), Some("1"))])),
             Standing::InSync
         );
-        held.subscribe([service("a"), service("nobody")]);
+        held.subscribe([service("a").into(), service("nobody").into()]);
         let both = known(&[(destination("a"), Some("1")), (destination("nobody"), None)]);
         let next = held.next(&both, Generation(1), LARGE).unwrap();
         assert_eq!(
@@ -386,7 +388,7 @@ mod tests {
             (vec![destination("a")], vec![destination("nobody")])
         );
         // Asked once more while the answer is on its way: it may have been forgotten before it came.
-        held.subscribe([service("a")]);
+        held.subscribe([service("a").into()]);
         held.acknowledged(next.nonce).unwrap();
         let next = held.next(&both, Generation(1), LARGE).unwrap();
         assert_eq!(names(&next), (vec![destination("a")], vec![]));
@@ -395,10 +397,10 @@ mod tests {
     #[test]
     fn what_is_forgotten_is_not_named_any_more() {
         let in_use = [(destination("a"), "1".to_owned())].into();
-        let mut held = Held::new([service("a")].into(), in_use);
-        held.forget([service("a")]);
+        let mut held = Held::new([service("a").into()].into(), in_use);
+        held.forget([service("a").into()]);
         assert_eq!(held.standing(&known(&[])), Standing::InSync);
-        held.subscribe([service("a")]);
+        held.subscribe([service("a").into()]);
         let next = held.next(&known(&[(destination("a"), Some("1"))]), Generation(1), LARGE);
         assert_eq!(names(&next.unwrap()).0, [destination("a")]);
     }
@@ -472,7 +474,7 @@ mod tests {
                 ResourceName::Destination(service) => Some(service.clone()),
                 _ => None,
             });
-            held.subscribe(subscribed.collect::<Vec<_>>());
+            held.subscribe(subscribed.map(Question::from).collect::<Vec<_>>());
             held.refused.clear();
             while let Some(next) = held.next(&last, Generation(99), 150) {
                 used(&mut proxy, &next);

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use certs::{CLOCK_SKEW, VerifiedPeer};
 use model::workload::Workload;
-use model::{Generation, ResourceName, ServiceName, WorkloadId};
+use model::{Generation, Question, ResourceName, WorkloadId};
 use proto::v1::proxy_message::Message;
 use proto::{encoded, v1};
 use tokio::sync::mpsc;
@@ -174,9 +174,9 @@ impl<'s> Session<'s> {
     }
 
     fn subscribe(&mut self, subscribe: &v1::Subscribe) -> Result<(), Status> {
-        self.held.forget(services("forget", &subscribe.forget)?);
+        self.held.forget(questions("forget", &subscribe.forget)?);
         self.held
-            .subscribe(services("destinations", &subscribe.destinations)?);
+            .subscribe(questions("destinations", &subscribe.destinations)?);
         within(self.held.subscriptions.len(), self.shared.limits.subscriptions)?;
         self.look(Haste::Now)
     }
@@ -386,7 +386,7 @@ async fn first_message(
 }
 
 fn held_by(hello: &v1::Hello, most: usize) -> Result<Held, Status> {
-    let subscriptions: BTreeSet<ServiceName> = services("subscriptions", &hello.subscriptions)?
+    let subscriptions: BTreeSet<Question> = questions("subscriptions", &hello.subscriptions)?
         .into_iter()
         .collect();
     within(subscriptions.len(), most)?;
@@ -398,7 +398,7 @@ fn held_by(hello: &v1::Hello, most: usize) -> Result<Held, Status> {
     Ok(Held::new(subscriptions, in_use.collect::<BTreeMap<_, _>>()))
 }
 
-fn services(field: &str, names: &[String]) -> Result<Vec<ServiceName>, Status> {
+fn questions(field: &str, names: &[String]) -> Result<Vec<Question>, Status> {
     let read = |(index, name): (usize, &String)| {
         name.parse()
             .map_err(|error: model::FieldError| refuse_field(error.within_item(index).within(field)))

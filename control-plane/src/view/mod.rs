@@ -11,6 +11,7 @@ mod grant;
 mod listeners;
 mod lookup;
 mod outside;
+mod owner;
 mod policy_shadow;
 mod shadow;
 mod status;
@@ -24,13 +25,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::route::Rule;
 use model::workload::Workload;
-use model::{Destination, Generation, OutsideHosts, Resource, ResourceName, ServiceName, WorkloadId};
+use model::{
+    Destination, Generation, OutsideHosts, Question, Resource, ResourceName, ServiceName, WorkloadId,
+};
 
 use crate::sources::{Object, ObjectKey};
 
 pub use backend::{Traffic, unresolved};
 pub use destination::{consumers, destination, destination_for};
 pub use gateway::{backends_of, gateway};
+pub use owner::owner;
 pub use status::{BoundPort, Condition, Judge, Observed, ProxyReport, Reports, Warning, conditions};
 pub use traffic_policy::governing;
 pub use workload::{endpoints, inbound, served_by};
@@ -55,11 +59,11 @@ pub struct StoredObject {
 }
 
 /// What a workload must be told: what it serves itself, the Gateway whose proxy it is, each destination it asked for,
-/// and the endpoints of every Service that its traffic may end at. `None` is the answer that there is no such thing.
+/// whose each address is that it asked about, and the endpoints of every Service that its traffic may end at. `None` is the answer that there is no such thing.
 pub fn resources_for(
     state: &MeshState,
     workload: &WorkloadId,
-    subscriptions: &BTreeSet<ServiceName>,
+    subscriptions: &BTreeSet<Question>,
 ) -> BTreeMap<ResourceName, Option<Resource>> {
     let mut resources = BTreeMap::new();
     resources.insert(
@@ -73,7 +77,16 @@ pub fn resources_for(
         reachable.extend(gateway.iter().flat_map(backends_of));
         resources.insert(ResourceName::Gateway(name), gateway.map(Resource::Gateway));
     }
-    for service in subscriptions {
+    for question in subscriptions {
+        let service = match question {
+            Question::Service(service) => service,
+            Question::Address(address) => {
+                let owner = owner(state, *address);
+                reachable.extend(owner.iter().map(|owner| owner.target.service.clone()));
+                resources.insert(ResourceName::Address(*address), owner.map(Resource::Address));
+                continue;
+            }
+        };
         let destination = match known {
             Some(known) => destination_for(state, service, &known.identity.namespace),
             None => destination(state, service),

@@ -1,7 +1,7 @@
 //! Hosts: the strict syntax of an authority, and the service that one names.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use model::{Destination, Label, MeshDomain, ServiceName};
 
@@ -74,12 +74,7 @@ pub enum Outside<'a> {
 pub fn outside<'a>(authority: &'a str, domain: &MeshDomain) -> Result<Option<OutsideHost<'a>>, Reason> {
     let Authority { host, port } = Authority::parse(authority.as_bytes()).ok_or(Reason::BadHost)?;
     let host = authority.get(..host.len()).ok_or(Reason::BadHost)?;
-    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let address = match literal {
-        Some(literal) => literal.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-    };
-    if let Some(address) = address {
+    if let Some(address) = literal(host) {
         return Ok(Some(OutsideHost {
             host: Outside::Address(address),
             port,
@@ -98,6 +93,20 @@ pub fn outside<'a>(authority: &'a str, domain: &MeshDomain) -> Result<Option<Out
         host: Outside::Name(host),
         port,
     }))
+}
+
+/// The address that `authority` is, where it is one; `port` is that of its scheme.
+pub fn address(authority: &str, port: u16) -> Option<SocketAddr> {
+    let Authority { host, port: written } = Authority::parse(authority.as_bytes())?;
+    let ip = literal(authority.get(..host.len())?)?;
+    Some(SocketAddr::new(ip.to_canonical(), written.unwrap_or(port)))
+}
+
+fn literal(host: &str) -> Option<IpAddr> {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+    }
 }
 
 /// The host of an accepted authority as host names are compared: lower case, without its port and without a last dot.

@@ -8,6 +8,7 @@ mod filter;
 mod gateway;
 mod hello;
 mod inbound;
+mod owner;
 mod read;
 mod route;
 mod session;
@@ -22,6 +23,7 @@ use self::destination::{destination_from_wire, destination_to_wire};
 use self::endpoints::{endpoints_from_wire, endpoints_to_wire};
 use self::gateway::{gateway_from_wire, gateway_to_wire};
 use self::inbound::{inbound_from_wire, inbound_to_wire};
+use self::owner::{owner_from_wire, owner_to_wire};
 use crate::v1;
 
 pub use self::hello::{MAX_APP_PORTS, MAX_PORT_NAME_BYTES, app_ports_to_wire, workload_from_wire};
@@ -34,6 +36,7 @@ pub fn resource_to_wire(resource: &Resource) -> v1::Resource {
         Resource::Destination(destination) => Wire::Destination(destination_to_wire(destination)),
         Resource::Endpoints(set) => Wire::Endpoints(endpoints_to_wire(set)),
         Resource::Gateway(gateway) => Wire::Gateway(gateway_to_wire(gateway)),
+        Resource::Address(owner) => Wire::Owner(owner_to_wire(owner)),
     };
     v1::Resource {
         resource: Some(resource),
@@ -54,5 +57,6 @@ pub fn resource_from_wire(wire: v1::Resource) -> Result<Resource, FieldError> {
         Wire::Destination(destination) => destination_from_wire(destination).map(Resource::Destination),
         Wire::Endpoints(set) => endpoints_from_wire(set).map(Resource::Endpoints),
         Wire::Gateway(gateway) => gateway_from_wire(gateway).map(Resource::Gateway),
+        Wire::Owner(owner) => owner_from_wire(&owner).map(Resource::Address),
     }
 }

@@ -1,11 +1,12 @@
 //! What the rest of the proxy sees of its configuration: the snapshot in use, and a way to learn a
 //! destination.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use model::{ServiceName, Snapshot};
+use model::{Question, ServiceName, Snapshot};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -80,18 +81,27 @@ impl ConfigHandle {
     /// Finds out whether a service exists. What is known is answered at once, by one atomic load; for
     /// anything else the control plane is asked, once however many wait, for at most `wait`.
     pub async fn learn(&self, service: &ServiceName, wait: Duration) -> Learned {
-        if let Some(learned) = self.known(service) {
+        self.ask(&service.clone().into(), wait).await
+    }
+
+    /// The same for the question which workload has an address.
+    pub async fn locate(&self, address: SocketAddr, wait: Duration) -> Learned {
+        self.ask(&Question::Address(address), wait).await
+    }
+
+    async fn ask(&self, question: &Question, wait: Duration) -> Learned {
+        if let Some(learned) = self.known(question) {
             return learned;
         }
         let mut changes = self.shared.changes.subscribe();
-        if !self.prefetch(service) {
+        if !self.prefetch(question) {
             return Learned::TooMany {
                 limit: self.shared.limits.destinations,
             };
         }
         let answer = async {
             loop {
-                if let Some(learned) = self.known(service) {
+                if let Some(learned) = self.known(question) {
                     return learned;
                 }
                 if changes.changed().await.is_err() {
@@ -103,15 +113,15 @@ impl ConfigHandle {
     }
 
     /// Asks for a destination that will be needed, without waiting; false where the limit is reached.
-    pub fn prefetch(&self, service: &ServiceName) -> bool {
-        let wanted = self.shared.interest().want(service);
+    pub fn prefetch(&self, question: &Question) -> bool {
+        let wanted = self.shared.interest().want(question);
         match wanted {
             Ok(true) => self.shared.questions.notify_one(),
             Ok(false) => {}
             Err(_) => {
                 if self.shared.progress().note_full(Instant::now()) {
                     let limit = self.shared.limits.destinations;
-                    tracing::warn!(limit, %service, "no more destinations can be subscribed to");
+                    tracing::warn!(limit, %question, "no more destinations can be subscribed to");
                 }
                 return false;
             }
@@ -185,9 +195,9 @@ impl ConfigHandle {
         self.shared.progress().status(generation, interest)
     }
 
-    fn known(&self, service: &ServiceName) -> Option<Learned> {
+    fn known(&self, question: &Question) -> Option<Learned> {
         let snapshot = self.shared.snapshot.load();
-        let exists = snapshot.destinations.get(service)?.is_some();
+        let exists = snapshot.answer(question)?;
         let snapshot = Arc::clone(&snapshot);
         Some(if exists {
             Learned::Exists(snapshot)
@@ -235,11 +245,11 @@ impl Shared {
     pub(super) fn take_questions(&self, take: impl FnOnce(&mut Interest) -> Questions) -> Questions {
         let questions = take(&mut self.interest());
         let current = self.snapshot.load_full();
-        let is_stale = |service: &ServiceName| matches!(current.destinations.get(service), Some(None));
+        let is_stale = |question: &Question| current.answer(question) == Some(false);
         if questions.forget.iter().any(is_stale) {
             let mut next = Snapshot::clone(&current);
-            for service in questions.forget.iter().filter(|service| is_stale(service)) {
-                next.destinations.remove(service);
+            for question in questions.forget.iter().filter(|question| is_stale(question)) {
+                next.forget(question);
             }
             self.publish(Arc::new(next));
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use model::ServiceName;
+use model::Question;
 
 /// Bounds on what is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +31,9 @@ impl Default for InterestLimits {
 #[derive(Debug)]
 pub(super) struct Interest {
     limits: InterestLimits,
-    names: HashMap<ServiceName, Standing>,
+    names: HashMap<Question, Standing>,
     /// Names without a service by the order in which that was learned.
-    absent: BTreeMap<u64, (ServiceName, Instant)>,
+    absent: BTreeMap<u64, (Question, Instant)>,
     answers: u64,
     untold: Questions,
 }
@@ -49,8 +49,8 @@ enum Standing {
 /// What the control plane has to be told; what is forgotten comes first.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Questions {
-    pub(super) destinations: Vec<ServiceName>,
-    pub(super) forget: Vec<ServiceName>,
+    pub(super) destinations: Vec<Question>,
+    pub(super) forget: Vec<Question>,
 }
 
 /// The table is full of names that exist or have no answer yet.
@@ -78,7 +78,7 @@ impl Interest {
     }
 
     /// Wants a name. True where nobody wanted it before, so that the control plane must be asked.
-    pub(super) fn want(&mut self, service: &ServiceName) -> Result<bool, Full> {
+    pub(super) fn want(&mut self, service: &Question) -> Result<bool, Full> {
         if self.names.contains_key(service) {
             return Ok(false);
         }
@@ -90,12 +90,12 @@ impl Interest {
         Ok(true)
     }
 
-    pub(super) fn wants(&self, service: &ServiceName) -> bool {
+    pub(super) fn wants(&self, service: &Question) -> bool {
         self.names.contains_key(service)
     }
 
     /// The control plane told about this service.
-    pub(super) fn exists(&mut self, service: &ServiceName) {
+    pub(super) fn exists(&mut self, service: &Question) {
         if let Some(standing) = self.names.get_mut(service) {
             if let Standing::Absent(place) = *standing {
                 self.absent.remove(&place);
@@ -105,7 +105,7 @@ impl Interest {
     }
 
     /// The control plane said at `now` that there is no such service.
-    pub(super) fn is_absent(&mut self, service: &ServiceName, now: Instant) {
+    pub(super) fn is_absent(&mut self, service: &Question, now: Instant) {
         if let Some(standing) = self.names.get_mut(service)
             && !matches!(standing, Standing::Absent(_))
         {
@@ -171,7 +171,7 @@ impl Interest {
 mod tests {
     use super::*;
 
-    fn name(number: usize) -> ServiceName {
+    fn name(number: usize) -> Question {
         format!("shop/s{number}").parse().expect("valid")
     }
 

@@ -145,7 +145,7 @@ pub(super) fn subscribe(questions: Questions) -> Option<Message> {
     if questions == Questions::default() {
         return None;
     }
-    let names = |services: Vec<model::ServiceName>| services.iter().map(ToString::to_string).collect();
+    let names = |questions: Vec<model::Question>| questions.iter().map(ToString::to_string).collect();
     let (destinations, forget) = (names(questions.destinations), names(questions.forget));
     Some(Message::Subscribe(v1::Subscribe { destinations, forget }))
 }

@@ -219,11 +219,11 @@ impl ConfigTask {
         let mut change = Change::read(update)?;
         {
             let interest = self.shared.interest();
-            change.retain(|service| interest.wants(service));
+            change.retain(|question| interest.wants(question));
         }
         self.held.admit(&change, &self.settings.resources)?;
         self.held.note(&change);
-        let (exist, absent) = change.destinations();
+        let (exist, absent) = change.answers();
         let next = Arc::new(change.onto(&self.shared.snapshot.load_full()));
         // Whoever uses the configuration finds there what is in shadow.
         self.compares_anew |= self.shared.ledger.follow(&next);
@@ -241,8 +241,10 @@ impl ConfigTask {
         let has_questions = {
             let now = Instant::now();
             let mut interest = self.shared.interest();
-            exist.iter().for_each(|service| interest.exists(service));
-            absent.iter().for_each(|service| interest.is_absent(service, now));
+            exist.iter().for_each(|question| interest.exists(question));
+            absent
+                .iter()
+                .for_each(|question| interest.is_absent(question, now));
             interest.trim(now);
             interest.has_questions()
         };

@@ -198,7 +198,7 @@ async fn a_wrong_field_refuses_the_whole_update_and_is_named() {
     let mut room = Room::start().await;
     let mut stream = room.stream().await;
     acknowledged(&mut stream, update(1, vec![inbound()], &[])).await;
-    assert!(room.config.prefetch(&service("shop/cart")));
+    assert!(room.config.prefetch(&service("shop/cart").into()));
     subscribed(&mut stream).await;
 
     let mut rule = v1::Rule {
@@ -304,7 +304,10 @@ async fn more_resources_than_the_limit_are_refused() {
 async fn a_lost_stream_leaves_the_snapshot_and_the_next_one_goes_on_from_it() {
     let mut room = Room::start().await;
     let mut stream = room.stream().await;
-    assert!(room.config.prefetch(&service("shop/cart")) && room.config.prefetch(&service("shop/none")));
+    assert!(
+        room.config.prefetch(&service("shop/cart").into())
+            && room.config.prefetch(&service("shop/none").into())
+    );
     let mut asked = Vec::new();
     while asked.len() < 2 {
         asked.extend(subscribed(&mut stream).await.destinations);
@@ -390,7 +393,7 @@ async fn names_without_a_service_are_forgotten_beyond_their_limit() {
     let mut stream = room.stream().await;
     for number in 0..20 {
         let name = format!("shop/s{number}");
-        assert!(room.config.prefetch(&service(&name)));
+        assert!(room.config.prefetch(&service(&name).into()));
         let mut asked = subscribed(&mut stream).await;
         while asked.destinations.is_empty() {
             asked = subscribed(&mut stream).await;
@@ -429,7 +432,7 @@ async fn acknowledged_between_subscriptions(stream: &mut ProxyStream, update: v1
 async fn more_destinations_than_the_limit_are_refused_at_once() {
     let mut room = Room::with(|settings| settings.interest.destinations = 1).await;
     let mut stream = room.stream().await;
-    assert!(room.config.prefetch(&service("shop/cart")));
+    assert!(room.config.prefetch(&service("shop/cart").into()));
     subscribed(&mut stream).await;
     let learned = room.config.learn(&service("shop/other"), LONG).await;
     assert!(matches!(learned, Learned::TooMany { limit: 1 }));

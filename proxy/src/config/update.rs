@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use model::gateway::Certificate;
-use model::{EndpointSet, Endpoints, FieldError, Generation, Resource, ResourceName, ServiceName, Snapshot};
+use model::{EndpointSet, Endpoints, FieldError, Generation, Question, Resource, ResourceName, Snapshot};
 use prost::Message as _;
 use proto::v1;
 
@@ -104,28 +104,24 @@ impl Change {
         })
     }
 
-    /// Leaves out destinations that nobody wants: they were forgotten while this update was on its way.
-    pub(super) fn retain(&mut self, wanted: impl Fn(&ServiceName) -> bool) {
-        let keep = |name: &ResourceName| match name {
-            ResourceName::Destination(service) => wanted(service),
-            ResourceName::Inbound | ResourceName::Endpoints(_) | ResourceName::Gateway(_) => true,
-        };
+    /// Leaves out answers that nobody wants: they were forgotten while this update was on its way.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&Question) -> bool) {
+        let keep = |name: &ResourceName| name.question().is_none_or(|question| wanted(&question));
         self.changed.retain(|changed| keep(&changed.name));
         self.removed.retain(keep);
     }
 
-    /// Destinations that exist after this change, and those that do not.
-    pub(super) fn destinations(&self) -> (Vec<ServiceName>, Vec<ServiceName>) {
-        let service = |name: &ResourceName| match name {
-            ResourceName::Destination(service) => Some(service.clone()),
-            ResourceName::Inbound | ResourceName::Endpoints(_) | ResourceName::Gateway(_) => None,
-        };
+    /// What was asked about and exists after this change, and what does not.
+    pub(super) fn answers(&self) -> (Vec<Question>, Vec<Question>) {
         let exist = self
             .changed
             .iter()
-            .filter_map(|changed| service(&changed.name))
+            .filter_map(|changed| changed.name.question())
             .collect();
-        (exist, self.removed.iter().filter_map(service).collect())
+        (
+            exist,
+            self.removed.iter().filter_map(ResourceName::question).collect(),
+        )
     }
 
     pub(super) fn onto(self, snapshot: &Snapshot) -> Snapshot {

@@ -1,7 +1,8 @@
 //! A destination, or a gateway's listener, made ready for its requests: which rule governs one, and what may answer it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +14,9 @@ use decision::traffic::session::EndpointKey;
 use decision::traffic::shadow::{Example, Governed as Verdict};
 use http::HeaderMap;
 use model::route::Rule;
-use model::{Destination, ServicePort, Snapshot};
+use model::service::DestinationPort;
+use model::snapshot::Owner;
+use model::{Destination, EndpointSet, Endpoints, ServicePort, Snapshot};
 
 use super::{Lane, Measurements};
 use crate::gateway::plan::Plan;
@@ -36,6 +39,8 @@ pub(crate) struct Known {
     /// Whether the policy of any service keeps sessions.
     pub(crate) has_sessions: bool,
     governed: Governed,
+    /// The only endpoint that is called, by its address; `None` where it is any of the service's.
+    pub(super) only: Option<(SocketAddr, Arc<EndpointSet>)>,
     pub(super) measured: Rc<Measurements>,
     /// By rule and backend, as they are used.
     lanes: RefCell<HashMap<(usize, usize), Rc<Lane>, foldhash::fast::RandomState>>,
@@ -92,6 +97,44 @@ impl Known {
         Self::governed(worker, snapshot, target, governed, watch)
     }
 
+    /// One endpoint, past the routes of its service and the policies of those.
+    pub(super) fn endpoint(worker: &Worker, snapshot: Arc<Snapshot>, owner: &Owner) -> Self {
+        let target = &owner.target;
+        let port = DestinationPort {
+            protocol: owner.protocol,
+            ..DestinationPort::default()
+        };
+        let destination = Destination {
+            service: target.service.clone(),
+            ports: [(target.port, port)].into(),
+        };
+        let all = snapshot.endpoints.get(&target.service);
+        let workloads = all.map(|set| set.endpoints.workloads()).unwrap_or_default();
+        let at_it = workloads.iter().filter(|one| one.workload == owner.workload);
+        let set = EndpointSet {
+            service: target.service.clone(),
+            endpoints: Endpoints::Mesh(at_it.cloned().collect()),
+            policies: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            shadow: BTreeMap::new(),
+        };
+        let governed = Governed::Service {
+            destination: Arc::new(destination),
+            tables: Tables {
+                table: Rc::new(RouteTable::compile(&[])),
+                shadow: None,
+            },
+        };
+        let mut known = Self::governed(worker, snapshot, target.clone(), governed, None);
+        known.only = Some((owner.address, Arc::new(set)));
+        known
+    }
+
+    /// Of the only endpoint that is called.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.only.as_ref().map(|(address, _)| *address)
+    }
+
     /// `None` where the Gateway has no such listener.
     pub(super) fn listener(worker: &Worker, plan: Arc<Plan>, place: usize) -> Option<Self> {
         let listener = plan.listener(place)?;
@@ -122,6 +165,7 @@ impl Known {
             snapshot,
             target,
             governed,
+            only: None,
         }
     }
 

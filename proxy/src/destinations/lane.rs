@@ -85,7 +85,10 @@ impl Lane {
         };
         let filters = || of_rule.iter().chain(of_backend);
         let route = rule.map(|rule| &rule.name);
-        let endpoints = known.snapshot.endpoints.get(&target.service).cloned();
+        let endpoints = match &known.only {
+            Some((_, only)) => Some(only.clone()),
+            None => known.snapshot.endpoints.get(&target.service).cloned(),
+        };
         let of_service = endpoints.as_ref().and_then(|set| set.policies.get(&target.port));
         let of_route = rule.and_then(|rule| rule.policy.as_ref());
         let policy = TrafficPolicy::joined(of_route, of_service);
@@ -135,7 +138,10 @@ impl Lane {
         let measured = known.measured.of(route, &target);
         Ok(Self {
             faults: Some(faults).filter(|faults| !faults.in_force.is_empty() || faults.trial.is_some()),
-            cluster: worker.cluster(&apart(governs)),
+            cluster: match known.address() {
+                Some(address) => worker.endpoint_cluster(&target, address),
+                None => worker.cluster(&apart(governs)),
+            },
             timeouts,
             grpc_patience: asks_for_status.then_some(worker.limits.grpc_status_patience),
             retry,

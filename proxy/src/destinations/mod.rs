@@ -9,6 +9,7 @@ mod measured;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,7 +23,11 @@ pub(crate) use self::lane::{Affinity, Lane};
 pub(crate) use self::measured::Measured;
 use self::measured::Measurements;
 use crate::config::Learned;
+use crate::outside;
 use crate::worker::Worker;
+
+/// The port of a URL of the scheme `http` that names none.
+const HTTP_PORT: u16 = 80;
 
 /// The destinations that one worker's callers named.
 #[derive(Default)]
@@ -30,6 +35,8 @@ pub(crate) struct Destinations {
     /// By authority.
     named: RefCell<HashMap<Box<str>, Found, foldhash::quality::RandomState>>,
     known: RefCell<HashMap<ServicePort, Rc<Known>>>,
+    /// Single ones, by their addresses.
+    endpoints: RefCell<HashMap<SocketAddr, Rc<Known>>>,
     /// Of a gateway, by their places.
     listeners: RefCell<Vec<Option<Rc<Known>>>>,
     measured: RefCell<HashMap<ServicePort, Rc<Measurements>>>,
@@ -44,14 +51,22 @@ pub(crate) struct Found {
 }
 
 impl Destinations {
-    /// Finds the service that `authority` names, or that the connection itself stands for. Its first caller waits until
+    /// Finds the service that `authority` names, or that the connection itself stands for; or the one endpoint whose
+    /// address either is. Its first caller waits until
     /// the control plane has told about it.
     pub(crate) async fn find(
         &self,
         worker: &Worker,
         local: Option<&ServicePort>,
+        endpoint: Option<SocketAddr>,
         authority: &str,
     ) -> Result<Found, Reason> {
+        if let Some(address) = endpoint {
+            return Ok(Found {
+                known: Box::pin(self.endpoint(worker, address)).await?,
+                authority: None,
+            });
+        }
         let snapshot = worker.snapshot();
         let at_hand = match local {
             Some(port) => self.known.borrow().get(port).map(|known| Found {
@@ -125,6 +140,7 @@ impl Destinations {
             .borrow_mut()
             .retain(|_, found| is_current(&found.known));
         self.known.borrow_mut().retain(|_, known| is_current(known));
+        self.endpoints.borrow_mut().retain(|_, known| is_current(known));
         let mut listeners = self.listeners.borrow_mut();
         for listener in &mut *listeners {
             _ = listener.take_if(|known| !is_current(known));
@@ -143,6 +159,39 @@ impl Destinations {
         measured.entry(target.clone()).or_default().clone()
     }
 
+    /// Finds the endpoint that has an address: it alone is called, past the routes of its service.
+    pub(crate) async fn endpoint(&self, worker: &Worker, address: SocketAddr) -> Result<Rc<Known>, Reason> {
+        // Not even over mTLS does a proxy call itself by its own ports.
+        if outside::leads_back(worker, address) {
+            return Err(Reason::UnknownService);
+        }
+        let snapshot = match worker
+            .shared
+            .config
+            .locate(address, worker.limits.discovery_timeout)
+            .await
+        {
+            Learned::Exists(snapshot) => snapshot,
+            Learned::DoesNotExist(_) => return Err(Reason::UnknownService),
+            Learned::TimedOut => return Err(Reason::DiscoveryTimeout),
+            Learned::TooMany { .. } => return Err(Reason::Overloaded),
+        };
+        if let Some(known) = self.endpoints.borrow().get(&address)
+            && Arc::ptr_eq(&known.snapshot, &snapshot)
+        {
+            return Ok(known.clone());
+        }
+        let owner = snapshot.addresses.get(&address).and_then(Option::as_ref);
+        let owner = owner.ok_or(Reason::UnknownService)?.clone();
+        let known = Rc::new(Known::endpoint(worker, snapshot, &owner));
+        let mut endpoints = self.endpoints.borrow_mut();
+        if endpoints.len() >= worker.limits.known_destinations {
+            endpoints.clear();
+        }
+        endpoints.insert(address, known.clone());
+        Ok(known)
+    }
+
     async fn look_up(
         &self,
         worker: &Worker,
@@ -153,8 +202,13 @@ impl Destinations {
         let settings = &worker.shared.settings;
         let (service, explicit) = match local {
             Some(local) => (local.service.clone(), Some(local.port)),
-            None => host::resolve(authority, &settings.namespace, &worker.shared.domain)?
-                .ok_or(Reason::UnknownService)?,
+            None => match host::resolve(authority, &settings.namespace, &worker.shared.domain)? {
+                Some(named) => named,
+                None => {
+                    let address = host::address(authority, HTTP_PORT).ok_or(Reason::UnknownService)?;
+                    return Box::pin(self.endpoint(worker, address)).await;
+                }
+            },
         };
         if !snapshot.destinations.contains_key(&service) {
             let patience = worker.limits.discovery_timeout;

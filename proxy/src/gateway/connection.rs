@@ -193,6 +193,7 @@ async fn end_tls(
 
 fn downstream(worker: Rc<Worker>, client: SocketAddr, port: u16, entry: Option<Rc<Entry>>) -> Downstream {
     Downstream {
+        endpoint: None,
         worker,
         client,
         front: Front {

@@ -86,7 +86,11 @@ async fn steps(
     let Found { known, authority } = match downstream.front.port {
         None => {
             let local = downstream.service.as_ref();
-            match worker.destinations.find(worker, local, written).await {
+            match worker
+                .destinations
+                .find(worker, local, downstream.endpoint, written)
+                .await
+            {
                 Err(Reason::UnknownService) if local.is_none() => {
                     let forwarded = Box::pin(outside::pass(worker, parts, head, body, record)).await?;
                     return Ok(Chosen::outside(forwarded, record));

@@ -3,6 +3,8 @@
 //! A tunnel to a service is served as if the service had a local port here: what is spoken inside is told by its first
 //! bytes. A tunnel to a host outside the mesh is bytes both ways.
 
+use std::net::SocketAddr;
+
 use bytes::BytesMut;
 use decision::Reason;
 use http::request::Parts;
@@ -38,7 +40,8 @@ pub(crate) fn is_served(downstream: &Downstream) -> bool {
 
 /// Where a tunnel leads.
 enum End {
-    Service(ServicePort),
+    /// Or to the one of its endpoints that has this address.
+    Service(ServicePort, Option<SocketAddr>),
     Outside(TcpStream),
 }
 
@@ -64,11 +67,11 @@ pub(crate) async fn open(
 
 async fn find(downstream: &Downstream, authority: &str, record: &mut Record) -> Result<End, Reason> {
     let worker = &downstream.worker;
-    match worker.destinations.find(worker, None, authority).await {
+    match worker.destinations.find(worker, None, None, authority).await {
         Ok(Found { known, .. }) => {
             record.generation = known.snapshot.generation;
             record.labels = Some(known.labels.clone());
-            return Ok(End::Service(known.target.clone()));
+            return Ok(End::Service(known.target.clone(), known.address()));
         }
         Err(Reason::UnknownService) => {}
         Err(reason) => return Err(reason),
@@ -90,8 +93,9 @@ impl Tunnel {
         let Self { end, mut record } = self;
         let worker = &downstream.worker;
         let passed = match end {
-            End::Service(service) => {
-                let inside = connection::inside(worker.clone(), client, first, downstream.client, service);
+            End::Service(service, endpoint) => {
+                let to = (service, endpoint);
+                let inside = connection::inside(worker.clone(), client, first, downstream.client, to);
                 Box::pin(inside).await
             }
             End::Outside(stream) => {

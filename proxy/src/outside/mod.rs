@@ -61,7 +61,7 @@ impl OutsideCalls {
             }
         };
         let addresses = found.iter().map(|ip| SocketAddr::new(ip.to_canonical(), port));
-        let others = addresses.filter(|address| !is_own(*address, &worker.shared.own_ports, is_local));
+        let others = addresses.filter(|address| !leads_back(worker, *address));
         let others: Addresses = others.take(MAX_ADDRESSES).collect();
         match others.is_empty() {
             true => Err(Reason::OwnPort),
@@ -132,6 +132,11 @@ async fn may_be_called(worker: &Worker, outside: &OutsideHost<'_>) -> Result<(),
         (OutsideHosts::Deny, Outside::Name(name)) if !name.contains('.') => Err(Reason::UnknownService),
         (OutsideHosts::Deny, _) => Err(Reason::OutsideDenied),
     }
+}
+
+/// Whether an address is one of the proxy's own listeners.
+pub(crate) fn leads_back(worker: &Worker, address: SocketAddr) -> bool {
+    is_own(address, &worker.shared.own_ports, is_local)
 }
 
 /// Whether an address is this machine's: only such a one can be bound to.

@@ -43,7 +43,7 @@ fn a_consumer_route_is_for_callers_of_its_own_namespace_alone() {
     add(&mut state, "web-1", "web", &[], &[]);
     add(&mut state, "other-1", "other", &[], &[]);
     let told = |workload: &str| {
-        let subscriptions = BTreeSet::from([name("shop/cart")]);
+        let subscriptions = BTreeSet::from([name("shop/cart").into()]);
         let mut resources = resources_for(&state, &id(workload), &subscriptions);
         match resources.remove(&ResourceName::Destination(name("shop/cart"))) {
             Some(Some(Resource::Destination(destination))) => rules_of(&destination, 80).join(" "),

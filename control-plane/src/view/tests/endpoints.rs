@@ -115,7 +115,7 @@ fn a_workload_is_told_of_what_it_asked_for_and_what_that_leads_to() {
         &[("app", "cart-v2")],
         &[("", 8080)],
     );
-    let asked = BTreeSet::from([name("shop/cart"), name("shop/gone")]);
+    let asked = BTreeSet::from([name("shop/cart").into(), name("shop/gone").into()]);
     let told = resources_for(&state, &id("caller"), &asked);
     let names: Vec<String> = told.keys().map(ToString::to_string).collect();
     assert_eq!(

@@ -16,6 +16,7 @@ mod endpoints;
 mod filters;
 mod gateway;
 mod gateway_status;
+mod owner;
 mod shadow;
 mod status;
 mod warnings;

@@ -29,7 +29,7 @@ async fn report(stream: &mut ProxyStream) -> Vec<v1::ShadowedDestination> {
 async fn what_is_compared_is_told_before_it_is_acknowledged_then_as_it_is_counted_and_on_every_new_stream() {
     let mut room = Room::start().await;
     let mut stream = room.stream().await;
-    assert!(room.config.prefetch(&service("shop/cart")));
+    assert!(room.config.prefetch(&service("shop/cart").into()));
     subscribed(&mut stream).await;
     stream.send(update(1, vec![in_shadow("v1")], &[])).await;
     let nothing_yet = v1::ShadowedDestination {
