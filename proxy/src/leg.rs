@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use crate::http::http2::StreamBytes;
 use crate::socket::Socket;
 use crate::upstream::ConnectionPermit;
 
@@ -15,6 +16,8 @@ use crate::upstream::ConnectionPermit;
 pub(crate) enum Leg {
     Plain(TcpStream),
     Tls(Box<TlsStream<Socket>>),
+    /// A tunnel within HTTP/2.
+    Stream(Box<StreamBytes>),
     /// One that a circuit breaker counts for as long as it is open.
     Counted(Box<(Self, ConnectionPermit)>),
 }
@@ -23,7 +26,7 @@ impl Leg {
     /// What TLS agreed on.
     pub(crate) fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Stream(_) => None,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
             Self::Counted(counted) => counted.0.alpn(),
         }
@@ -37,6 +40,7 @@ impl AsyncRead for Leg {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
             Self::Counted(counted) => Pin::new(&mut counted.0).poll_read(cx, buf),
             Self::Tls(stream) => {
                 let mut before = buf.filled().len();
@@ -63,6 +67,7 @@ impl AsyncWrite for Leg {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
             Self::Counted(counted) => Pin::new(&mut counted.0).poll_write(cx, buf),
         }
@@ -75,6 +80,7 @@ impl AsyncWrite for Leg {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
             Self::Counted(counted) => Pin::new(&mut counted.0).poll_write_vectored(cx, bufs),
         }
@@ -83,6 +89,7 @@ impl AsyncWrite for Leg {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Stream(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
             Self::Counted(counted) => counted.0.is_write_vectored(),
         }
@@ -91,6 +98,7 @@ impl AsyncWrite for Leg {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
             Self::Counted(counted) => Pin::new(&mut counted.0).poll_flush(cx),
         }
@@ -99,6 +107,7 @@ impl AsyncWrite for Leg {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Self::Counted(counted) => Pin::new(&mut counted.0).poll_shutdown(cx),
         }

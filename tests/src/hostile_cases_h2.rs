@@ -67,10 +67,6 @@ pub fn http2_cases() -> Vec<(&'static str, Vec<u8>)> {
                 (b":path", b"/refused"),
             ]),
         ),
-        (
-            "CONNECT",
-            h2::block(&[(b":method", b"CONNECT"), (b":authority", b"server:80")]),
-        ),
         ("CONNECT with a path", method(b"CONNECT")),
         (
             "a method that is no token",

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::Version;
+use hyper_util::rt::TokioIo;
 use tests::client::Http;
 use tests::{App, Mesh, Raw, Sidecar, echo, eventually, skip, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -300,10 +301,74 @@ async fn what_no_tunnel_can_lead_to_is_refused_with_a_reason() {
     // Nowhere but on the outbound port; inside a tunnel neither.
     let (_, head) = connect(visitor.local("catalogue:80"), "catalogue:80").await;
     assert!(head.contains("bad_method"), "{head}");
+    let mut http = Http::h2c(visitor.local("catalogue:80")).await;
+    assert_eq!(over_http2(&mut http, "catalogue:80").await.status(), 400);
     let mut raw = tunnel(visitor.outbound, "catalogue:80").await;
     raw.send("CONNECT catalogue:80 HTTP/1.1\r\nHost: catalogue:80\r\n\r\n")
         .await;
     let head = String::from_utf8(raw.read_until(b"\r\n\r\n").await).unwrap();
     assert!(head.contains("bad_method"), "{head}");
     assert!(app.requests().is_empty(), "{:?}", app.requests());
+}
+
+/// `CONNECT` on a stream of an HTTP/2 connection to the outbound port.
+async fn over_http2(http: &mut Http, authority: &str) -> http::Response<hyper::body::Incoming> {
+    let request = tests::client::request("CONNECT", authority).body(tests::client::nothing());
+    http.open(request.unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_of_http2_may_be_a_tunnel() {
+    let (app, db, outside) = (App::echo("catalogue").await, reversing().await, reversing().await);
+    let yaml = yaml::service("catalogue", 80, "") + &yaml::service("db", 5432, "");
+    let mesh = Mesh::with(&yaml).await;
+    let _catalogue = mesh.workload("catalogue").app(app.address).start().await;
+    let _db = mesh.workload("db").app(db.address).start().await;
+    let visitor = mesh.workload("visitor").flag("--access-log").start().await;
+    let mut http = visitor.h2c().await;
+    for _ in 0..2 {
+        let response = over_http2(&mut http, "catalogue:80").await;
+        assert_eq!(response.status(), 200);
+        let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        stream
+            .write_all(b"GET /in HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.contains("x-app: catalogue"),
+            "{answer}"
+        );
+    }
+    let sent: Vec<u8> = (0..5_000_000).map(|at| (at % 251) as u8).collect();
+    for authority in ["db:5432".to_owned(), outside.address.to_string()] {
+        let response = over_http2(&mut http, &authority).await;
+        assert_eq!(response.status(), 200, "{authority}");
+        let stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        let (mut read, mut write) = tokio::io::split(stream);
+        let mut got = Vec::new();
+        let send = async {
+            write.write_all(&sent).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let (_, read) = tokio::join!(send, read.read_to_end(&mut got));
+        read.unwrap();
+        got.reverse();
+        assert!(got == sent, "{authority}: {} bytes came back", got.len());
+        let line = record(&visitor, &authority).await;
+        assert_eq!(
+            (&line["bytes"], &line["bytes_received"]),
+            (&5_000_000.into(), &5_000_000.into())
+        );
+    }
+    for (authority, status) in [("catalogue:81", 404), ("nobody:80", 404), ("catalogue", 400)] {
+        let response = over_http2(&mut http, authority).await;
+        assert_eq!(response.status(), status, "{authority}");
+    }
+    let own = format!("127.0.0.1:{}", visitor.admin.port());
+    assert_eq!(over_http2(&mut http, &own).await.status(), 403);
+    // What is asked beside it goes on.
+    assert_eq!(http.get("http://catalogue/").await.header("x-app"), "catalogue");
 }

@@ -7,20 +7,22 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use decision::message::request;
 use h2::RecvStream;
 use h2::server::{Connection, SendResponse};
+use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::time::{Instant, sleep_until};
 
-use super::Incoming;
 use super::flood::Metered;
 use super::outgoing::{SendFailure, poll_send};
+use super::{Incoming, StreamBytes};
 use crate::downstream::{Arrived, Downstream};
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::{date, handle};
+use crate::http::{date, handle, tunnel};
 use crate::leg::Leg;
-use crate::presence::Presence;
+use crate::presence::{Busy, Presence};
 
 /// How long a peer that was told to go may keep a connection without streams.
 const FAREWELL_TIME: Duration = Duration::from_secs(5);
@@ -100,6 +102,9 @@ async fn stream(
 ) {
     let busy = presence.begin();
     let (parts, incoming) = request.into_parts();
+    if parts.method == Method::CONNECT && tunnel::is_served(&downstream) {
+        return Box::pin(connect(&downstream, parts, incoming, respond, busy)).await;
+    }
     let to_head = parts.method == Method::HEAD;
     let body = if incoming.is_end_stream() {
         RequestBody::Empty
@@ -125,6 +130,42 @@ async fn stream(
         tracing::debug!(client = %downstream.client, %error, "an answer was not sent whole");
     }
     drop(busy);
+}
+
+/// Opens a tunnel on a stream, and serves it to its end.
+async fn connect(
+    downstream: &Rc<Downstream>,
+    parts: Parts,
+    incoming: RecvStream,
+    mut respond: SendResponse<Bytes>,
+    _busy: Busy,
+) {
+    let limits = &downstream.worker.limits.message;
+    let authority = request::tunnel(request::http2(&parts.method, &parts.uri, &parts.headers), limits);
+    let opened = {
+        let mut opened = pin!(tunnel::open(downstream, &parts, authority));
+        poll_fn(|cx| match respond.poll_reset(cx) {
+            // The client went away.
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => opened.as_mut().poll(cx).map(Some),
+        })
+        .await
+    };
+    match opened {
+        Some(Ok(tunnel)) => match respond.send_response(Response::new(()), false) {
+            Ok(stream) => {
+                let leg = Leg::Stream(Box::new(StreamBytes::new(incoming, stream)));
+                tunnel.serve(downstream, leg, BytesMut::new()).await;
+            }
+            Err(error) => tracing::debug!(client = %downstream.client, %error, "a tunnel was not opened"),
+        },
+        Some(Err(response)) => {
+            if let Err(error) = send(&mut respond, response, false).await {
+                tracing::debug!(client = %downstream.client, %error, "an answer was not sent whole");
+            }
+        }
+        None => {}
+    }
 }
 
 async fn send(
