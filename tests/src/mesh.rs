@@ -150,6 +150,11 @@ impl Mesh {
         self.door.set_target(address);
     }
 
+    /// Another value of a flag of `weft-control-plane`, for its next start.
+    pub fn set_arg(&mut self, flag: &str, value: &str) {
+        self.args.extend([flag.to_owned(), value.to_owned()]);
+    }
+
     /// Runs the `weft` command on this mesh's data folder, to its end.
     pub async fn weft(&self, args: &[&str]) -> Output {
         let mut command = tokio::process::Command::new(binary("weft"));

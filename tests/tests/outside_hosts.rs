@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 
 use http::Version;
 use tests::client::Http;
-use tests::{App, Mesh, Raw, Sidecar, yaml};
+use tests::{App, Mesh, Raw, Sidecar, eventually, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn metrics(sidecar: &Sidecar) -> String {
@@ -250,4 +250,33 @@ async fn the_sidecar_or_the_mesh_may_deny_it() {
             (404, "unknown_service")
         );
     }
+}
+
+#[tokio::test]
+async fn sidecars_follow_what_the_mesh_says_without_a_restart_of_theirs() {
+    let outside = App::echo("outside").await;
+    let host = outside.address.to_string();
+    let mut mesh = Mesh::start().await;
+    let visitor = mesh.visitor().await;
+    assert!(
+        asked(visitor.outbound, &get(&host))
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
+    mesh.kill_control_plane().await;
+    // What is known stays in use meanwhile.
+    assert!(
+        asked(visitor.outbound, &get(&host))
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
+    mesh.set_arg("--outside", "deny");
+    mesh.start_control_plane().await;
+    eventually("it is denied", async || {
+        let head = asked(visitor.outbound, &get(&host)).await;
+        head.contains("outside_denied").then_some(())
+    })
+    .await;
+    let head = asked(visitor.outbound, &connect("www.example.com:443")).await;
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
 }

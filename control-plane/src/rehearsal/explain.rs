@@ -50,7 +50,8 @@ fn in_mesh(mesh: &Rehearsed<'_>, call: &Call, told: &mut Explanation) -> Result<
     let (service, explicit) = host::resolve(authority, &call.from.namespace, mesh.domain)
         .map_err(|reason| refused(reason, format!("{authority:?} is not a host")))?
         .ok_or_else(|| {
-            let why = format!("{authority:?} cannot be the name of a service of this mesh");
+            let outside = "a sidecar calls it as a host outside the mesh, unless such hosts are denied or nobody has the name";
+            let why = format!("{authority:?} cannot be the name of a service of this mesh; {outside}");
             refused(Reason::UnknownService, why)
         })?;
     let called = Called::new(mesh.state, &call.from.namespace, &service).ok_or_else(|| {
