@@ -88,7 +88,6 @@ async fn http_in_a_tunnel_to_a_service_is_served_as_that_service() {
             (Version::HTTP_2, "catalogue")
         );
     }
-    // Over mTLS like every other call: the caller's identity is in the callee's records.
     let line = record(&visitor, "/two").await;
     assert_eq!(line["destination"], "default/catalogue:80");
     let line = record(&visitor, "catalogue:80").await;

@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 
 use tests::client::Http;
-use tests::{App, Mesh, Raw, Sidecar, eventually, yaml};
+use tests::{App, Mesh, Network, Raw, Sidecar, eventually, skip, yaml};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn tunnel(proxy: SocketAddr, to: SocketAddr) -> Raw {
@@ -138,4 +138,42 @@ async fn an_endpoint_that_is_not_ready_is_not_called_in_plain_instead() {
         (answer.verdict() == (503, "connect_failed")).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn on_hosts_of_their_own_workloads_are_called_like_pods() {
+    let Some(network) = Network::start() else {
+        skip!("root, ip and nft, for network namespaces")
+    };
+    let [left, right, caller] = ["left", "right", "caller"].map(|name| network.host(name));
+    let mesh = Mesh::builder().reached_at(network.address()).start().await;
+    mesh.apply(&yaml::service("pair", 80, "http")).await;
+    let mut running = Vec::new();
+    for (host, name) in [(&left, "left"), (&right, "right")] {
+        // It listens on the loopback of its host: nobody but its sidecar can reach it.
+        let app = host.start(App::echo(name));
+        let sidecar = mesh.workload("pair").on(host).app(app.address).start().await;
+        running.push((app, sidecar, host.address, name));
+    }
+    let visitor = mesh.workload("visitor").on(&caller).start().await;
+    for (app, sidecar, ip, name) in &running {
+        for address in [SocketAddr::new(*ip, app.address.port()), sidecar.inbound] {
+            for _ in 0..3 {
+                let answer = visitor.get(&format!("http://{address}/")).await;
+                assert_eq!(
+                    (answer.status.as_u16(), answer.header("x-app")),
+                    (200, *name),
+                    "{address}"
+                );
+            }
+        }
+    }
+    // Nobody listens at another port, in the mesh or outside it.
+    let answer = visitor.get(&format!("http://{}:1/", left.address)).await;
+    assert_eq!(answer.verdict(), (503, "connect_failed"));
+    // The caller's own ports, by the address that others know it by.
+    let answer = visitor
+        .get(&format!("http://{}:{}/", caller.address, visitor.admin.port()))
+        .await;
+    assert_eq!(answer.verdict(), (403, "own_port"));
 }
