@@ -171,6 +171,46 @@ async fn curl_goes_through_a_tunnel_when_it_is_told_to() {
 }
 
 #[tokio::test]
+async fn a_websocket_in_a_tunnel() {
+    let app = App::raw(|mut stream| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if !matches!(stream.read_buf(&mut head).await, Ok(1..)) {
+                return;
+            }
+        }
+        let answer =
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello";
+        let _ = stream.write_all(answer).await;
+        let mut bytes = [0; 4];
+        if stream.read_exact(&mut bytes).await.is_ok() {
+            let _ = stream.write_all(&bytes).await;
+        }
+    })
+    .await;
+    let mesh = Mesh::with(&yaml::service("chat", 80, "kubernetes.io/ws")).await;
+    let _chat = mesh.workload("chat").app(app.address).start().await;
+    let visitor = mesh.visitor().await;
+    for authority in ["chat:80".to_owned(), app.address.to_string()] {
+        let mut raw = tunnel(visitor.outbound, &authority).await;
+        raw.send(
+            "GET /chat HTTP/1.1\r\nHost: chat\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+        let head = raw.read_until(b"\r\n\r\n").await;
+        assert!(
+            head.starts_with(b"HTTP/1.1 101 "),
+            "{}",
+            String::from_utf8_lossy(&head)
+        );
+        assert_eq!(raw.read_exact(5).await, b"hello");
+        raw.send("ping").await;
+        assert_eq!(raw.read_to_end().await, b"ping");
+    }
+}
+
+#[tokio::test]
 async fn opaque_bytes_pass_and_none_are_lost_behind_the_head() {
     for protocol in ["tcp", ""] {
         let (app, outside) = (reversing().await, reversing().await);
